@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Builds the node image and boots it in QEMU; --help says how.
+set -euo pipefail
+# shellcheck source=scripts/image/build.sh
+. "$(dirname "${BASH_SOURCE[0]}")/image/build.sh"
+# shellcheck source=scripts/image/qemu.sh
+. "$IMAGE/qemu.sh"
+
+usage() {
+    cat <<'EOF'
+usage: scripts/boot.sh [OPTION]... [-- QEMU ARGS]
+
+Builds what is missing of the node image and boots it in QEMU, with the serial console on
+stdout. Two static pods run, unless --manifests names others.
+
+  --manifests DIR    static pods to run instead of the two of the demonstration
+  --images FILE.tar  one more image archive (OCI or docker save) for the pods; repeatable
+  --data FILE        data disk kept between boots, made if absent; else a throw-away one
+  --append "ARGS"    further arguments on the kernel's command line
+  --memory MIB       memory of the machine (1500)
+  --cpus N           processors of the machine (2)
+  --arch ARCH        x86_64; aarch64 is not there yet
+  --accel HOW        auto (KVM where it works), tcg or kvm
+  --timeout S        end the machine after S seconds
+  --until REGEX      power the machine down in order once a console line matches
+  --qmp SOCKET       a QMP server on this unix socket
+  --build-only       build, print where things are (KERNEL=, INITRD=, DATA=, ROOT=, CACHE=), stop
+  -- QEMU ARGS       further arguments for QEMU
+
+Environment: KERNEL and MODULES (another kernel and its modules directory), KIOS_INIT (another
+init), XDG_CACHE_HOME (everything built is kept in kios-init below it).
+
+Exit status: 0 powered off in order, 1 failure, 2 wrong use, 3 the machine reset, 124 time-out.
+EOF
+}
+
+wrong() { die "$1 (--help says how)" 2; }
+
+# number OPTION VALUE
+number() { [[ $2 =~ ^[1-9][0-9]{0,6}$ ]] || wrong "$1 $2: not a number above 0"; }
+
+MANIFESTS=$IMAGE/manifests MANIFESTS_GIVEN= IMAGES=() DATA= APPEND= MEMORY=1500 CPUS=2
+ARCH=x86_64 ACCEL=auto TIMEOUT=0 UNTIL= QMP= BUILD_ONLY= QEMU_ARGS=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        --build-only) BUILD_ONLY=1 ;;
+        --)
+            shift
+            QEMU_ARGS=("$@")
+            break
+            ;;
+        --manifests | --images | --data | --append | --memory | --cpus | --arch | --accel | --timeout | --until | --qmp)
+            [ $# -ge 2 ] || wrong "$1 needs a value"
+            case $1 in
+                --manifests) MANIFESTS=$2 MANIFESTS_GIVEN=1 ;;
+                --images) IMAGES+=("$2") MANIFESTS_GIVEN=1 ;;
+                --data) DATA=$2 ;;
+                --append) APPEND=$2 ;;
+                --memory) number "$1" "$2" && MEMORY=$2 ;;
+                --cpus) number "$1" "$2" && CPUS=$2 ;;
+                --arch) ARCH=$2 ;;
+                --accel) ACCEL=$2 ;;
+                --timeout) number "$1" "$2" && TIMEOUT=$2 ;;
+                --until) UNTIL=$2 ;;
+                --qmp) QMP=$2 ;;
+            esac
+            shift
+            ;;
+        *) wrong "unknown option $1" ;;
+    esac
+    shift
+done
+
+case $ARCH in
+    x86_64) ;;
+    aarch64) die "aarch64 is not there yet" 2 ;;
+    *) wrong "--arch $ARCH: neither x86_64 nor aarch64" ;;
+esac
+case $ACCEL in auto | tcg | kvm) ;; *) wrong "--accel $ACCEL: neither auto, tcg nor kvm" ;; esac
+if [ -n "$UNTIL" ]; then
+    # Status 2 is what bash says to a regular expression that is none.
+    status=0
+    [[ '' =~ $UNTIL ]] 2>/dev/null || status=$?
+    [ "$status" != 2 ] || wrong "--until $UNTIL: not a regular expression"
+fi
+check_manifests "$MANIFESTS"
+for archive in ${IMAGES[@]+"${IMAGES[@]}"}; do check_archive "$archive"; done
+
+finish() {
+    stop_build
+    end_qemu
+}
+trap finish EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+build_image
+get_pod_images
+get_seed "$MANIFESTS" ${IMAGES[@]+"${IMAGES[@]}"}
+DISK=$SEED DISK_OPTIONS=snapshot=on
+if [ -n "$DATA" ]; then
+    own_data "$DATA"
+    DISK=$DATA DISK_OPTIONS=cache=writeback
+fi
+if [ -n "$BUILD_ONLY" ]; then
+    printf '%s\n' "KERNEL=$KERNEL" "INITRD=$INITRD" "DATA=$DISK" "ROOT=$ROOT" "CACHE=$CACHE"
+    exit 0
+fi
+HOW=$(pick_accel "$ACCEL")
+say "starting QEMU ($HOW)"
+run_node "$HOW" "$DISK" "$DISK_OPTIONS"

@@ -1,0 +1,38 @@
+# shellcheck shell=bash
+# All of the node image, in order. Sourced by boot.sh and by initramfs.sh.
+
+# shellcheck source=scripts/image/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+for part in host programs debian modules root initramfs pods seed; do
+    # shellcheck disable=SC1090
+    . "$IMAGE/$part.sh"
+done
+
+# get_init sets INIT: KIOS_INIT= of the environment, else what cargo builds.
+get_init() {
+    if [ -n "${KIOS_INIT:-}" ]; then
+        [ -f "$KIOS_INIT" ] && [ -x "$KIOS_INIT" ] || die "KIOS_INIT=$KIOS_INIT: not a program" 2
+        INIT=$(realpath "$KIOS_INIT")
+        return
+    fi
+    check_cargo
+    [ -f "$REPO/Cargo.toml" ] || die "no Cargo.toml in $REPO, and no KIOS_INIT= given"
+    # cargo knows best whether there is something to do; it is silent when there is not.
+    (cd "$REPO" && cargo build --quiet --release --locked) >&2 || die "could not build: init"
+    INIT=${CARGO_TARGET_DIR:-$REPO/target}/release/init
+    [ -f "$INIT" ] || die "cargo made no $INIT"
+}
+
+# build_image sets KERNEL, INITRD, ROOT and what they are made of.
+build_image() {
+    check_packages
+    check_go
+    # A cold build unpacks three Go module graphs and compiles them.
+    if [ -d "$CACHE/kubelet" ]; then check_space 1024; else check_space 6144; fi
+    get_init
+    build_programs
+    get_debian
+    get_modules
+    get_root
+    get_initramfs
+}

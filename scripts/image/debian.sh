@@ -1,0 +1,95 @@
+# shellcheck shell=bash
+# Packages of Debian, unpacked but never installed: the kernel, mount and its libraries, CA
+# certificates, busybox for the pods' images. Sourced by boot.sh.
+
+# The mirror that this machine's apt uses for Debian itself.
+debian_mirror() {
+    apt-get indextargets --format "\$(REPO_URI)" "Created-By: Packages" "Origin: Debian" "Label: Debian" |
+        sort -u | head -n 1
+}
+
+# fetch_debian PIN: into the current directory; `tree` holds the unpacked files, `versions`
+# what they are. A suite other than the machine's is read with settings and lists of its own.
+fetch_debian() {
+    local pin=$1 mirror suite name version
+    mirror=$(debian_mirror)
+    if [ -z "$mirror" ] && [ "$(id -u)" = 0 ]; then
+        apt-get update -q
+        mirror=$(debian_mirror)
+    fi
+    [ -n "$mirror" ] || { echo "note: apt knows no Debian mirror; add one"; return 1; }
+    suite=$(awk '$1 == "suite" { print $2 }' "$pin")
+    mkdir -p apt/lists/partial apt/cache/archives/partial debs tree
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >apt/sources.list
+    : >apt/status
+    cat >apt/apt.conf <<EOF
+Dir::Etc::sourcelist "$PWD/apt/sources.list";
+Dir::Etc::sourceparts "-";
+Dir::State::Lists "$PWD/apt/lists";
+Dir::State::status "$PWD/apt/status";
+Dir::Cache "$PWD/apt/cache";
+APT::Architecture "amd64";
+APT::Architectures { "amd64"; };
+APT::Sandbox::User "";
+Acquire::Languages "none";
+Acquire::Retries "3";
+EOF
+    export APT_CONFIG=$PWD/apt/apt.conf
+    apt-get update -q
+    while read -r name version; do
+        case $name in '' | '#'* | suite) continue ;; esac
+        fetch_package "$name" "$version"
+    done <"$pin"
+    rm -rf apt debs
+    # Trixie keeps modules below /usr/lib only; modprobe looks in /lib.
+    [ -e tree/lib ] || ln -s usr/lib tree/lib
+    local release
+    release=$(basename tree/usr/lib/modules/*)
+    depmod -b "$PWD/tree" "$release"
+    echo "$release" >release
+}
+
+# fetch_package NAME VERSION: the pinned version, else what the archive has instead.
+fetch_package() {
+    local name=$1 version=$2
+    cd debs
+    if ! apt-get download -q "$name=$version"; then
+        # A kernel's name holds its version: look for the newest of the same series.
+        if [[ $name = linux-image-* ]]; then
+            local series=${name%%.*} flavour=${name##*+deb13}
+            name=$(apt-cache search --names-only "^${series//./\\.}\.12\.[0-9].*${flavour}\$" | awk '{ print $1 }' | sort -V | tail -n 1)
+            [ -n "$name" ] || { echo "note: no kernel like $1 in the archive"; return 1; }
+        fi
+        apt-get download -q "$name"
+        echo "note: $1 $version has left the archive, taking $(ls -t -- *.deb | head -n 1)"
+    fi
+    dpkg-deb -x ./*.deb ../tree
+    ls -- *.deb >>../versions
+    rm -f -- *.deb
+    cd ..
+}
+
+# get_debian sets DEBIAN (unpacked tree), KERNEL, MODULES_BASE, RELEASE; KERNEL= and MODULES=
+# of the environment go first.
+get_debian() {
+    cached debian "$(hash_of "$IMAGE/pins/debian")" "kernel and packages of Debian" fetch_debian "$IMAGE/pins/debian"
+    DEBIAN=$REPLY/tree
+    DEBIAN_KEY=${REPLY##*/}
+    RELEASE=$(cat "$REPLY/release")
+    MODULES_BASE=$DEBIAN
+    if [ -n "${KERNEL:-}${MODULES:-}" ]; then
+        [ -r "${KERNEL:-}" ] || die "KERNEL=${KERNEL:-}: no such file (KERNEL= and MODULES= go together)" 2
+        [ -r "${MODULES:-}/modules.dep" ] || die "MODULES=${MODULES:-}: not the modules directory of a kernel" 2
+        RELEASE=$(basename "$(realpath "$MODULES")")
+        own_modules "$(realpath "$MODULES")"
+    else
+        KERNEL=$DEBIAN/boot/vmlinuz-$RELEASE
+    fi
+}
+
+# own_modules DIR: modprobe wants the path BASE/lib/modules/RELEASE.
+own_modules() {
+    MODULES_BASE=$CACHE/own-modules
+    mkdir -p "$MODULES_BASE/lib/modules"
+    ln -sfn "$1" "$MODULES_BASE/lib/modules/$RELEASE"
+}

@@ -1,0 +1,102 @@
+# shellcheck shell=bash
+# What the machine that builds and boots the image must have. Sourced by boot.sh.
+
+# A command (or a file) and the Debian package that brings it.
+HOST_NEEDS="
+qemu-system-x86_64 qemu-system-x86
+mkfs.erofs erofs-utils
+mkfs.ext4 e2fsprogs
+modprobe kmod
+xz xz-utils
+gcc gcc
+flock util-linux
+pkg-config pkg-config
+/usr/include/seccomp.h libseccomp-dev
+/usr/include/stdlib.h libc6-dev
+/usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
+"
+
+# check_packages: installs what is missing when it can, else says what to install.
+check_packages() {
+    local need package missing=()
+    while read -r need package; do
+        [ -n "$need" ] || continue
+        if [[ $need = /* ]]; then
+            [ -e "$need" ] || missing+=("$package")
+        else
+            command -v "$need" >/dev/null || missing+=("$package")
+        fi
+    done <<<"$HOST_NEEDS"
+    [ ${#missing[@]} -gt 0 ] || return 0
+    command -v apt-get >/dev/null || die "missing, and this is no Debian: ${missing[*]}"
+    [ "$(id -u)" = 0 ] || die "missing; install with: sudo apt-get install ${missing[*]}"
+    say "installing: ${missing[*]}"
+    local log
+    log=$(mktemp)
+    if ! install_packages "${missing[@]}" >"$log" 2>&1; then
+        tail -n 5 "$log" >&2
+        rm -f "$log"
+        die "apt-get could not install: ${missing[*]}"
+    fi
+    rm -f "$log"
+}
+
+install_packages() {
+    local flags=(-y -q -o DPkg::Lock::Timeout=120 --no-install-recommends)
+    export DEBIAN_FRONTEND=noninteractive
+    # Empty package lists are what a fresh container has; stale ones show as a failed download.
+    apt-get install "${flags[@]}" "$@" || { apt-get update -q && apt-get install "${flags[@]}" "$@"; }
+}
+
+# check_go: the Go that the pins ask for, at least.
+check_go() {
+    local want have
+    want=$(sed -n 's/^go //p' "$IMAGE"/pins/*/go.mod | sort -V | tail -n 1)
+    command -v go >/dev/null || die "Go $want or newer is needed to build kubelet and containerd: https://go.dev/dl"
+    have=$(GOTOOLCHAIN=local go env GOVERSION)
+    have=${have#go}
+    [ "$(printf '%s\n' "$want" "$have" | sort -V | head -n 1)" = "$want" ] ||
+        die "Go $want or newer is needed, this is $have: https://go.dev/dl"
+}
+
+check_cargo() {
+    command -v cargo >/dev/null || die "cargo is needed to build init: https://rustup.rs"
+}
+
+# check_space MIB: room in the cache's file system.
+check_space() {
+    local free dir=$CACHE
+    while [ ! -d "$dir" ]; do dir=$(dirname "$dir"); done
+    free=$(($(df -Pk "$dir" | awk 'NR == 2 { print $4 }') / 1024))
+    [ "$free" -ge "$1" ] || die "$dir has $free MiB free, the build needs $1"
+}
+
+# probe_kvm: does a guest run under KVM? The guest is five bytes at the reset vector that tell
+# QEMU to leave with status 33. A device that hangs exists, so nothing here waits for QEMU.
+probe_kvm() {
+    [ -r /dev/kvm ] && [ -w /dev/kvm ] || return 1
+    local dir pid i status=1
+    dir=$(mktemp -d)
+    { head -c 65520 /dev/zero && printf '\xb0\x10\xe6\xf4\xf4' && head -c 11 /dev/zero; } >"$dir/rom"
+    (
+        code=0
+        qemu-system-x86_64 -accel kvm -machine pc -m 16 -nodefaults -display none -bios "$dir/rom" \
+            -device isa-debug-exit,iobase=0xf4,iosize=4 </dev/null >/dev/null 2>&1 &
+        echo $! >"$dir/pid"
+        wait $! || code=$?
+        echo "$code" >"$dir/status"
+    ) >/dev/null 2>&1 &
+    pid=$!
+    disown "$pid"
+    for ((i = 0; i < 30; i++)); do
+        [ ! -s "$dir/status" ] || break
+        sleep 0.1
+    done
+    if [ "$(cat "$dir/status" 2>/dev/null)" = 33 ]; then
+        status=0
+    elif [ ! -s "$dir/status" ] && [ -s "$dir/pid" ]; then
+        kill -KILL "$(cat "$dir/pid")" 2>/dev/null || true
+    fi
+    rm -rf "$dir"
+    return "$status"
+}

@@ -1,0 +1,72 @@
+# shellcheck shell=bash
+# Which module files the kernel needs, and in which order. Sourced by boot.sh.
+
+# section NAME: the names below [NAME] in modules.list.
+section() {
+    awk -v s="[$1]" '/^\[/ { on = $0 == s; next } on && NF && !/^#/ { print $1 }' "$IMAGE/modules.list"
+}
+
+# load_order NAME...: files in the order in which they go in, dependencies first.
+load_order() {
+    local name out
+    for name in "$@"; do
+        # The machine's own modprobe settings are not the node's.
+        if out=$(modprobe -C /dev/null -d "$MODULES_BASE" -S "$RELEASE" --show-depends "$name" 2>/dev/null); then
+            awk '$1 == "insmod" { print $2 }' <<<"$out"
+        fi
+    done | awk '!seen[$0]++'
+}
+
+# unpack FILE DIR: as .ko; the signature at its end stays.
+unpack() {
+    local file=$1 name=${1##*/}
+    case $name in
+        *.ko) cp "$file" "$2/$name" ;;
+        *.ko.xz) xz -dc "$file" >"$2/${name%.xz}" ;;
+        *.ko.gz) gzip -dc "$file" >"$2/${name%.gz}" ;;
+        *.ko.zst) zstd -dcq "$file" >"$2/${name%.zst}" ;;
+        *) echo "note: unknown kind of module: $name"; return 1 ;;
+    esac
+}
+
+# collect SECTION DIR LIST: unpacks the section's modules, less those of earlier lists, into
+# DIR and writes their names to the file LIST.
+collect() {
+    local section=$1 dir=$2 list=$3 names file name seen
+    mapfile -t names < <(section "$section")
+    seen=$(cat "$dir/early" 2>/dev/null || true)
+    : >"$list.tmp"
+    while IFS= read -r file; do
+        name=${file##*/}
+        name=${name%%.ko*}.ko
+        if grep -qxF "$name" <<<"$seen"; then continue; fi
+        unpack "$file" "$dir"
+        echo "$name" >>"$list.tmp"
+    done < <(load_order "${names[@]}")
+    mv "$list.tmp" "$list"
+}
+
+collect_all() {
+    mkdir initramfs root
+    collect initramfs initramfs initramfs/order
+    collect early root root/early
+    collect late root root/late
+    report_absent
+}
+
+# report_absent: one line with the names that this kernel does not know.
+report_absent() {
+    local name absent=()
+    for name in $(section early) $(section late); do
+        modprobe -C /dev/null -d "$MODULES_BASE" -S "$RELEASE" --show-depends "$name" >/dev/null 2>&1 || absent+=("$name")
+    done
+    [ ${#absent[@]} = 0 ] || echo "note: not in kernel $RELEASE: ${absent[*]}"
+}
+
+# get_modules sets MODULE_FILES: initramfs/ (with order), root/ (with early and late).
+get_modules() {
+    local key
+    key=$(hash_of "$IMAGE/modules.list" "$IMAGE/modules.sh" "=$RELEASE $DEBIAN_KEY $(stat -Lc %Y "$MODULES_BASE/lib/modules/$RELEASE/modules.dep")")
+    cached modules "$key" "module lists for $RELEASE" collect_all
+    MODULE_FILES=$REPLY
+}

@@ -1,0 +1,68 @@
+# shellcheck shell=bash
+# The root file system of the node: a tree of files, then root.erofs. Sourced by boot.sh.
+
+# More than this and the machine's memory pays for it: the image stays in RAM.
+ROOT_LIMIT=75000000
+ROOT_UUID=6b696f73-0000-4000-8000-000000000001
+
+# root_tree: everything but init, into ./tree. There is no shell in it and no busybox: a root
+# pod that breaks out finds nothing to run.
+root_tree() {
+    mkdir -p tree/usr/bin tree/usr/lib/kios tree/opt/cni/bin tree/etc/ssl/certs tree/kernel/sbin tree/kernel/lib/firmware
+    (
+        cd tree
+        # Where init mounts something.
+        mkdir -p dev proc sys run tmp var data kios newroot etc/kubernetes etc/cni
+        ln -s usr/bin bin
+        ln -s usr/bin sbin
+        ln -s bin usr/sbin
+        ln -s usr/lib lib
+        ln -s usr/lib lib64
+        ln -s ../usr/lib/os-release etc/os-release
+        # What a running node writes lives in /run.
+        ln -s /run/resolv.conf etc/resolv.conf
+        ln -s /run/machine-id etc/machine-id
+    )
+    cp -R "$IMAGE/root/." tree/
+    install -m 755 "$CONTAINERD/containerd" "$CONTAINERD/containerd-shim-runc-v2" "$RUNC/runc" "$KUBELET/kubelet" tree/usr/bin/
+    install -m 755 "$CNI/bridge" "$CNI/host-local" "$CNI/loopback" "$CNI/portmap" tree/opt/cni/bin/
+    cp -R "$MODULE_FILES/root" tree/usr/lib/kios/modules
+    cat "$DEBIAN"/usr/share/ca-certificates/mozilla/*.crt >tree/etc/ssl/certs/ca-certificates.crt
+    # kubelet's volumes: util-linux, since other mounts refuse options that kubelet gives.
+    # Not setuid: whoever runs them is root already.
+    install -m 755 "$DEBIAN/usr/bin/mount" "$DEBIAN/usr/bin/umount" tree/usr/bin/
+    install_libraries "$DEBIAN/usr/bin/mount" "$DEBIAN/usr/bin/umount"
+    chmod -R u+rwX,go+rX,go-w tree
+}
+
+# install_libraries PROGRAM...: the shared libraries these need, found by their own loader.
+install_libraries() {
+    local lib=$DEBIAN/usr/lib/x86_64-linux-gnu path
+    for path in $("$lib/ld-linux-x86-64.so.2" --library-path "$lib" --list "$@" | grep -o "$lib/[^ ]*" | sort -u); do
+        install -m 755 "$path" tree/usr/lib/
+    done
+    install -m 755 "$lib/ld-linux-x86-64.so.2" tree/usr/lib/
+}
+
+# root_erofs TREE INIT: root.erofs in the current directory, the same bytes each time.
+root_erofs() {
+    local size
+    cp -al "$1" tree
+    # The only programs that the kernel itself may start: init, as poweroff and reboot.
+    install -m 755 "$2" tree/kernel/sbin/poweroff
+    ln tree/kernel/sbin/poweroff tree/kernel/sbin/reboot
+    mkfs.erofs -zlz4hc,9 -C65536 -T0 -U "$ROOT_UUID" --all-root --quiet root.erofs tree
+    size=$(stat -c %s root.erofs)
+    [ "$size" -le "$ROOT_LIMIT" ] || { echo "root.erofs has $size bytes, more than $ROOT_LIMIT"; return 1; }
+}
+
+# get_root sets TREE (files without init) and ROOT (root.erofs).
+get_root() {
+    local key
+    key=$(hash_of "$IMAGE/root" "$IMAGE/root.sh" "=$KUBELET $CONTAINERD $RUNC $CNI $MODULE_FILES $DEBIAN_KEY")
+    cached tree "$key" "root tree" root_tree
+    TREE=$REPLY/tree
+    key=$(hash_of "$INIT" "$IMAGE/root.sh" "=$key")
+    cached root "$key" "root.erofs" root_erofs "$TREE" "$INIT"
+    ROOT=$REPLY/root.erofs
+}

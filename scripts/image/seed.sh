@@ -1,0 +1,70 @@
+# shellcheck shell=bash
+# The data disk as a new machine finds it: an ext4 file system with the images in containerd's
+# store and the static pods. Sourced by boot.sh.
+
+SEED_SIZE=2G
+SEED_UUID=6b696f73-0000-4000-8000-000000000002
+
+# check_manifests DIR: names a mistake before anything is built.
+check_manifests() {
+    [ -d "$1" ] || die "--manifests $1: not a directory" 2
+    [ -r "$1" ] || die "--manifests $1: cannot be read" 2
+    [ -n "$(find -L "$1" -maxdepth 1 -type f \( -name '*.yaml' -o -name '*.yml' -o -name '*.json' \) -print -quit)" ] ||
+        die "--manifests $1: no .yaml, .yml or .json file in it" 2
+}
+
+# check_archive FILE: a file that may hold an image; the store's writer looks closer.
+check_archive() {
+    [ -f "$1" ] || die "--images $1: no such file" 2
+    [ -r "$1" ] || die "--images $1: cannot be read" 2
+    tar -tf "$1" >/dev/null 2>&1 || die "--images $1: not a tar archive" 2
+}
+
+# seed_disk MANIFESTS ARCHIVE...: data.ext4 in the current directory.
+seed_disk() {
+    local manifests=$1 file
+    shift
+    mkdir -p data/var/lib/containerd data/var/lib/kubelet data/var/log data/etc/kubernetes/manifests data/etc/cni/net.d data/opt/cni/bin
+    chmod 700 data/var/lib/kubelet data/var/lib/containerd data/etc/kubernetes data/etc/kubernetes/manifests
+    "$CONTAINERD/seed" -root data/var/lib/containerd "$@"
+    for file in "$manifests"/*.yaml "$manifests"/*.yml "$manifests"/*.json; do
+        [ ! -e "$file" ] || install -m 600 "$file" data/etc/kubernetes/manifests/
+    done
+    # Tables are zero already, a new file being so: the kernel has nothing to finish at boot.
+    export E2FSPROGS_FAKE_TIME=1
+    truncate -s "$SEED_SIZE" data.ext4
+    mkfs.ext4 -q -F -L kios-data -U "$SEED_UUID" -m 0 -J size=32 -d data \
+        -E "hash_seed=$SEED_UUID,root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,assume_storage_prezeroed=1" data.ext4
+    [ "$(id -u)" = 0 ] || own_by_root
+    rm -rf data
+}
+
+# own_by_root: mkfs copies the owner of each file, who is here some user.
+own_by_root() {
+    find data -mindepth 1 -printf '%P\n' | while IFS= read -r file; do
+        printf 'set_inode_field "/%s" uid 0\nset_inode_field "/%s" gid 0\n' "$file" "$file"
+    done | debugfs -w -f - data.ext4 >/dev/null
+}
+
+# get_seed MANIFESTS ARCHIVE... sets SEED, the disk image.
+get_seed() {
+    local manifests=$1
+    shift
+    set -- "$POD_IMAGES"/*.tar "$@"
+    cached seed "$(hash_of "$(realpath "$manifests")" "$@" "$IMAGE/seed.sh" "=$CONTAINERD")" "data disk" seed_disk "$(realpath "$manifests")" "$@"
+    SEED=$REPLY/data.ext4
+}
+
+# own_data FILE: the disk that --data names, made when it does not exist.
+own_data() {
+    [ ! -d "$1" ] || die "--data $1: a directory, not a disk image" 2
+    if [ ! -e "$1" ]; then
+        [ -d "$(dirname "$1")" ] || die "--data $1: no such directory" 2
+        say "new data disk: $1"
+        cp --sparse=always "$SEED" "$1.new" 2>/dev/null || die "--data $1: cannot be written" 2
+        mv "$1.new" "$1"
+    elif [ -n "$MANIFESTS_GIVEN" ]; then
+        say "$1 exists and keeps its own pods and images: --manifests and --images change nothing"
+    fi
+    [ -r "$1" ] && [ -w "$1" ] || die "--data $1: cannot be read and written" 2
+}
