@@ -9,7 +9,7 @@ pick_accel() {
     case $1 in
         tcg) echo tcg ;;
         kvm) if probe_kvm; then echo kvm; else die "--accel kvm: KVM does not run a guest on this machine"; fi ;;
-        auto) if probe_kvm; then echo kvm; else echo tcg; fi ;;
+        auto) if kvm_works; then echo kvm; else echo tcg; fi ;;
     esac
 }
 

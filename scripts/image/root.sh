@@ -51,7 +51,8 @@ root_erofs() {
     # The only programs that the kernel itself may start: init, as poweroff and reboot.
     install -m 755 "$2" tree/kernel/sbin/poweroff
     ln tree/kernel/sbin/poweroff tree/kernel/sbin/reboot
-    mkfs.erofs -zlz4hc,9 -C65536 -T0 -U "$ROOT_UUID" --all-root --quiet root.erofs tree
+    mkfs.erofs -zlz4hc,9 -C65536 -Eztailpacking -T0 -U "$ROOT_UUID" --all-root --quiet root.erofs tree
+    rm -rf tree
     size=$(stat -c %s root.erofs)
     [ "$size" -le "$ROOT_LIMIT" ] || { echo "root.erofs has $size bytes, more than $ROOT_LIMIT"; return 1; }
 }
