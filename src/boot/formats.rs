@@ -1,0 +1,162 @@
+//! The outside formats that boot reads, as pure functions over bytes: EROFS and ext4 superblocks, sysfs uevents, module
+//! lists. Bytes that are not what they should be give `None`, never a panic.
+
+use core::ffi::CStr;
+use heapless::Vec;
+
+/// Where both superblocks begin, in bytes (erofs_fs.h, EROFS_SUPER_OFFSET; ext4: Documentation/filesystems/ext4/super.rst).
+pub const SUPERBLOCK_AT: u64 = 1024;
+/// Bytes of a superblock that are looked at.
+pub const SUPERBLOCK_BYTES: usize = 256;
+
+/// Bytes of the longest path made at run time: a kernel name (block devices have 32 bytes, BDEVNAME_SIZE; modules 56,
+/// MODULE_NAME_LEN) and what stands around it.
+const PATH_BYTES: usize = 96;
+
+/// A path made of parts, and terminated.
+pub struct Path(Vec<u8, PATH_BYTES>);
+
+impl Path {
+    /// Joins `parts`. None when they are too long or hold a NUL.
+    pub fn new(parts: &[&[u8]]) -> Option<Path> {
+        let mut path = Vec::new();
+        for part in parts.iter().chain([&&b"\0"[..]]) {
+            path.extend_from_slice(part).ok()?;
+        }
+        let path = Path(path);
+        (path.get().count_bytes() + 1 == path.0.len()).then_some(path)
+    }
+
+    /// The path; empty only if [`Path::new`] failed to refuse it.
+    pub fn get(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.0).unwrap_or(c"")
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// Bytes an EROFS image must have by its superblock: blocks times block size (fs/erofs/erofs_fs.h: magic at 0, blkszbits
+/// at 12, blocks at 36). A shorter file was cut off.
+pub fn erofs_bytes(superblock: &[u8]) -> Option<u64> {
+    let bits = u32::from(*superblock.get(12)?);
+    if u32_at(superblock, 0)? != 0xE0F5_E1E2 || !(9..=16).contains(&bits) {
+        return None;
+    }
+    Some(u64::from(u32_at(superblock, 36)?) << bits)
+}
+
+/// The volume label of an ext4 file system, without its padding (super.rst: s_magic at 0x38, s_volume_name at 0x78).
+pub fn ext4_label(superblock: &[u8]) -> Option<&[u8]> {
+    if *superblock.get(0x38..)?.first_chunk()? != [0x53, 0xEF] {
+        return None;
+    }
+    superblock.get(0x78..0x88)?.split(|byte| *byte == 0).next()
+}
+
+/// The value of `PARTNAME` in a block device's uevent file, if it has one.
+pub fn partition_name(uevent: &[u8]) -> Option<&[u8]> {
+    uevent.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"PARTNAME="))
+}
+
+/// The lines of a module list that are a plain file name.
+pub fn module_names(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    list.split(|byte| *byte == b'\n').filter(move |name| name.ends_with(b".ko") && name.iter().all(plain))
+}
+
+/// The names in a buffer of directory entries, without `.` and `..` and other hidden ones (getdents(2), struct
+/// linux_dirent64: record length at 16, name at 19).
+pub fn entry_names(entries: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = entries;
+    core::iter::from_fn(move || {
+        let length = usize::from(u16::from_le_bytes(*rest.get(16..)?.first_chunk()?));
+        let (entry, after) = rest.split_at_checked(length)?;
+        rest = after;
+        entry.get(19..)?.split(|byte| *byte == 0).next()
+    })
+    .filter(|name| !name.starts_with(b"."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn erofs(bits: u8, blocks: u32) -> [u8; SUPERBLOCK_BYTES] {
+        let mut bytes = [0; SUPERBLOCK_BYTES];
+        bytes[..4].copy_from_slice(&0xE0F5_E1E2u32.to_le_bytes());
+        bytes[12] = bits;
+        bytes[36..40].copy_from_slice(&blocks.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn erofs_size_is_blocks_times_block_size() {
+        assert_eq!(erofs_bytes(&erofs(12, 17_000)), Some(17_000 * 4096));
+        assert_eq!(erofs_bytes(&erofs(16, u32::MAX)), Some(u64::from(u32::MAX) << 16));
+        assert_eq!(erofs_bytes(&erofs(17, 1)), None);
+        assert_eq!(erofs_bytes(&erofs(12, 1)[..39]), None);
+        assert_eq!(erofs_bytes(&[0; SUPERBLOCK_BYTES]), None);
+    }
+
+    #[test]
+    fn ext4_label_ends_at_its_padding() {
+        let mut bytes = [0; SUPERBLOCK_BYTES];
+        bytes[0x38..0x3A].copy_from_slice(&[0x53, 0xEF]);
+        assert_eq!(ext4_label(&bytes), Some(&b""[..]));
+        bytes[0x78..0x81].copy_from_slice(b"kios-data");
+        assert_eq!(ext4_label(&bytes), Some(&b"kios-data"[..]));
+        bytes[0x78..0x88].copy_from_slice(b"0123456789abcdef");
+        assert_eq!(ext4_label(&bytes), Some(&b"0123456789abcdef"[..]));
+        bytes[0x38] = 0;
+        assert_eq!(ext4_label(&bytes), None);
+    }
+
+    #[test]
+    fn partition_name_is_one_whole_line() {
+        assert_eq!(partition_name(b"MAJOR=254\nDEVNAME=vda2\nPARTN=2\nPARTNAME=kios-data\n"), Some(&b"kios-data"[..]));
+        assert_eq!(partition_name(b"DEVNAME=vda\nDEVTYPE=disk\n"), None);
+        assert_eq!(partition_name(b"XPARTNAME=kios-data\n"), None);
+    }
+
+    #[test]
+    fn module_names_are_plain() {
+        let list = b"crc32c.ko\n../../tmp/evil.ko\n\next4.ko.xz\nnf-tables_1.ko\nlast.ko";
+        let names: std::vec::Vec<_> = module_names(list).collect();
+        assert_eq!(names, [&b"crc32c.ko"[..], b"nf-tables_1.ko", b"last.ko"]);
+    }
+
+    #[test]
+    fn a_path_is_terminated_once() {
+        assert_eq!(Path::new(&[b"/dev/", b"vda"]).unwrap().get(), c"/dev/vda");
+        assert!(Path::new(&[b"/dev/", b"v\0a"]).is_none());
+        assert!(Path::new(&[&[b'x'; PATH_BYTES]]).is_none());
+        assert!(Path::new(&[&[b'x'; PATH_BYTES - 1]]).is_some());
+    }
+
+    #[test]
+    fn entry_names_are_those_of_the_directory() {
+        let directory = crate::sys::file::open(rustix::fs::CWD, c"src", rustix::fs::OFlags::RDONLY).unwrap();
+        let mut space = [0; 4096];
+        let mut names: std::vec::Vec<_> =
+            entry_names(crate::sys::file::entries(&directory, &mut space).unwrap()).collect();
+        names.sort_unstable();
+        let mut theirs: std::vec::Vec<_> =
+            std::fs::read_dir("src").unwrap().map(|entry| entry.unwrap().file_name().into_encoded_bytes()).collect();
+        theirs.sort_unstable();
+        assert_eq!(names, theirs);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = erofs_bytes(&bytes);
+            let _ = partition_name(&bytes);
+            prop_assert!(entry_names(&bytes).count() <= bytes.len());
+            prop_assert!(ext4_label(&bytes).is_none_or(|label| label.len() <= 16));
+            prop_assert!(module_names(&bytes).all(|name| !name.contains(&b'/')));
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! From the kernel's hand-over to "containerd started": an ordered list of steps, one concern a file.
+//!
+//! A step that returns an error ends the boot; whatever else fails makes the machine do with less and is told to
+//! [`Step`]. Each step's line has its place, its name and its time: that log is the boot-time benchmark.
+
+mod cgroups;
+mod console;
+mod data;
+mod formats;
+mod identity;
+mod isolation;
+mod kernel;
+mod modules;
+mod mounts;
+mod programs;
+mod root;
+
+use rustix::fd::OwnedFd;
+use rustix::process::getpid;
+
+pub use cgroups::Cgroups;
+pub use isolation::Isolation;
+pub use kernel::put as kernel_put;
+pub use modules::load_late;
+pub use mounts::detached;
+pub use programs::Programs;
+
+use crate::error::{During, Error, Result};
+use crate::report;
+use crate::run::supervisor::Supervisor;
+use crate::sys::{clock, process, signal};
+
+/// What boot leaves to the main loop: descriptors opened before anything else ran, and the services.
+pub struct Machine {
+    /// The services' programs and configuration.
+    pub programs: Programs,
+    /// The services' cgroups.
+    pub cgroups: Cgroups,
+    /// How PID 1 is kept apart from what it starts.
+    pub isolation: Isolation,
+    /// Where all signals are read from.
+    pub signals: Option<OwnedFd>,
+    /// The two services.
+    pub supervisor: Supervisor,
+}
+
+/// A running step: collects what it had to do without.
+pub struct Step {
+    first: Option<Error>,
+}
+
+impl Step {
+    /// Keeps `result`'s value; notes its error as something the machine does without. The first goes into the step's
+    /// line, the others get lines of their own.
+    pub fn check<T>(&mut self, result: Result<T>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.degrade(error);
+                None
+            }
+        }
+    }
+
+    /// Notes something the machine does without.
+    pub fn degrade(&mut self, error: Error) {
+        match self.first {
+            None => self.first = Some(error),
+            Some(_) => report::degraded(&error),
+        }
+    }
+}
+
+type Run = fn(&mut Step, &mut Machine) -> Result<()>;
+
+/// The boot, in order.
+const STEPS: [(&str, Run); 12] = [
+    ("console", |step, _| console::open(step)),
+    ("root", |step, machine| root::take(step, &mut machine.programs)),
+    ("kernel-root", |step, _| root::confine_kernel(step)),
+    ("namespace", |step, _| mounts::make_private(step)),
+    ("programs", |step, machine| programs::open(step, &mut machine.programs)),
+    ("mounts", |step, _| mounts::mount_all(step)),
+    ("modules", |step, _| modules::load_early(step)),
+    ("kernel", |step, _| kernel::set(step)),
+    ("data", |step, _| data::mount(step)),
+    ("identity", |step, _| identity::set(step)),
+    ("cgroups", |step, machine| cgroups::make(step, &mut machine.cgroups)),
+    ("isolation", |step, machine| isolation::decide(step, &mut machine.isolation)),
+];
+
+/// Names of the boot steps, in order: README lists them.
+pub fn step_names() -> impl Iterator<Item = &'static str> {
+    STEPS.iter().map(|(name, _)| *name)
+}
+
+/// Ends the process where it is not process 1: run by hand, init says so and touches nothing.
+pub fn refuse_unless_first() {
+    if !getpid().is_init() {
+        let text = b"kios: init is process 1 of a machine and does nothing for anyone who runs it\n";
+        let _ = rustix::io::write(crate::sys::stdio::get(2), text);
+        process::exit(1);
+    }
+}
+
+/// Runs the steps and starts containerd. Errors: of a step without which the machine cannot go on.
+pub fn boot() -> Result<Machine> {
+    let mut machine = Machine {
+        programs: Programs::default(),
+        cgroups: Cgroups::default(),
+        isolation: Isolation::default(),
+        signals: None,
+        supervisor: Supervisor::new(),
+    };
+    for (at, (name, run)) in (1u64..).zip(STEPS) {
+        let began = clock::since_power_on();
+        let mut step = Step { first: None };
+        run(&mut step, &mut machine)?;
+        let mut line = report::line();
+        line.number(at).text("/").number(STEPS.len() as u64).text(" ").text(name);
+        line.text(" ").number(clock::since_power_on().saturating_sub(began)).text("us");
+        if let Some(error) = &step.first {
+            line.text(" (degraded: ").error(error).text(")");
+        }
+        line.send();
+    }
+    machine.signals = Some(signal::descriptor().during(c"signalfd")?);
+    Ok(machine)
+}

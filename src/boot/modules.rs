@@ -1,0 +1,88 @@
+//! Kernel modules, in the order written when the image was built: nothing looks for dependencies at run time.
+
+use rustix::fd::AsFd;
+use rustix::fs::{AtFlags, CWD, OFlags, unlinkat};
+use rustix::io::{Errno, read};
+use rustix::system::finit_module;
+
+use super::formats::{Path, module_names};
+use super::{Step, kernel};
+use crate::error::{self, During, Error, Result};
+use crate::plan::{self, Modules};
+use crate::report;
+use crate::sys::{file, process};
+
+/// Modules loaded and failed.
+#[derive(Default)]
+struct Count {
+    loaded: u64,
+    failed: u64,
+}
+
+/// Loads what mounting the root image needs. A root in the initramfs' own files may come with no list.
+pub fn load_root(step: &mut Step) {
+    match load(&plan::ROOT_MODULES) {
+        Err(error) if error.errno == Errno::NOENT => {}
+        result => finish(step, result),
+    }
+}
+
+/// Loads what the data disk and containerd's start need.
+pub fn load_early(step: &mut Step) -> Result<()> {
+    finish(step, load(&plan::EARLY_MODULES));
+    Ok(())
+}
+
+/// Loads the rest in a child, which ends when it is done. Errors: of fork(2).
+pub fn load_late() -> Result<()> {
+    if process::fork(None).during(c"fork")?.is_some() {
+        return Ok(());
+    }
+    let result = load(&plan::LATE_MODULES);
+    let mut line = report::line();
+    line.text("late modules: ");
+    match &result {
+        Ok(count) => line.number(count.loaded).text(" loaded, ").number(count.failed).text(" failed"),
+        Err(error) => line.error(error).text(" (degraded)"),
+    }
+    .send();
+    for setting in plan::LATE_SYSCTLS {
+        if let Err(error) = kernel::set_one(setting) {
+            report::degraded(&error);
+        }
+    }
+    process::exit(0)
+}
+
+fn finish(step: &mut Step, result: Result<Count>) {
+    if let Some(Count { failed: 1.., .. }) = step.check(result) {
+        step.degrade(Error::new(c"load modules", Errno::NOENT));
+    }
+}
+
+/// Loads the modules of a list; each that fails gets a line. Errors: no list.
+fn load(modules: &Modules) -> Result<Count> {
+    let directory = file::open(CWD, modules.directory, OFlags::PATH | OFlags::DIRECTORY).during(c"open modules")?;
+    let directory = directory.as_fd();
+    let list = file::open(directory, modules.list, OFlags::RDONLY).during(c"open module list")?;
+    let mut bytes = [0; plan::MODULE_LIST_BYTES];
+    let got = read(&list, &mut bytes).during(c"read module list")?;
+    let mut count = Count::default();
+    for name in module_names(bytes.get(..got).unwrap_or(&[])) {
+        let Some(path) = Path::new(&[name]) else { continue };
+        let module = file::open(directory, path.get(), OFlags::RDONLY);
+        match module.and_then(|file| finit_module(&file, c"", 0)) {
+            // Loaded before, or built in.
+            Ok(()) | Err(Errno::EXIST) => count.loaded += 1,
+            Err(errno) => {
+                count.failed += 1;
+                let mut line = report::line();
+                line.text("module ").bytes(name).text(": ").bytes(error::name(errno)).text(" (degraded)").send();
+            }
+        }
+        if modules.once {
+            let _ = unlinkat(directory, path.get(), AtFlags::empty());
+        }
+    }
+    Ok(count)
+}

@@ -1,0 +1,67 @@
+//! The API file systems.
+
+use core::ffi::CStr;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, Mode, mkdirat, symlinkat};
+use rustix::io::Errno;
+use rustix::mount::{
+    MountAttrFlags, MountPropagationFlags, fsconfig_create, fsconfig_set_string, mount as mount_at, mount_change,
+};
+
+use super::Step;
+use crate::error::{During, Result};
+use crate::plan::{self, Mount, Need, Point};
+use crate::sys::file;
+use crate::sys::text::Text;
+
+/// Mounts one entry of the table. One that is mounted already counts as mounted (mount(2): EBUSY is the same file system
+/// at the same place). Errors: of mount(2).
+pub fn mount(entry: &Mount) -> Result<()> {
+    if entry.point == Point::Made {
+        // Fails where it exists, and where it cannot be made mount says why.
+        let _ = mkdirat(CWD, entry.target.get(), Mode::from_raw_mode(0o755));
+    }
+    let (source, kind, data) = (entry.source.get(), entry.kind.get(), entry.data.get());
+    match mount_at(source, entry.target.get(), kind, entry.flags, data) {
+        Err(Errno::BUSY) => Ok(()),
+        result => result.during(entry.target),
+    }
+}
+
+/// Makes every mount of PID 1 private: nothing mounted elsewhere reaches it. Errors: of mount(2); fatal.
+pub fn make_private(_: &mut Step) -> Result<()> {
+    mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).during(c"make private /")
+}
+
+/// Mounts the table, and links what devtmpfs leaves out.
+pub fn mount_all(step: &mut Step) -> Result<()> {
+    for entry in plan::MOUNTS {
+        match (mount(entry), entry.need) {
+            (Err(error), Need::Fatal) => return Err(error),
+            (result, _) => step.check(result),
+        };
+    }
+    for &(target, link) in plan::DEV_LINKS {
+        step.check(link_once(target, link));
+    }
+    Ok(())
+}
+
+/// Makes the symbolic link `link` to `target`, unless something is there already. Errors: of symlink(2).
+pub fn link_once(target: Text, link: Text) -> Result<()> {
+    match symlinkat(target.get(), CWD, link.get()) {
+        Err(Errno::EXIST) => Ok(()),
+        result => result.during(link),
+    }
+}
+
+/// A mount attached to nothing, of a new file system of type `kind` with `options`. Errors: of fsopen(2), fsconfig(2) and
+/// fsmount(2).
+pub fn detached(kind: &CStr, options: &[(Text, Text)], attributes: MountAttrFlags) -> rustix::io::Result<OwnedFd> {
+    let context = file::file_system(kind)?;
+    for &(key, value) in options {
+        fsconfig_set_string(context.as_fd(), key.get(), value.get())?;
+    }
+    fsconfig_create(context.as_fd())?;
+    file::detached_mount(context.as_fd(), attributes)
+}

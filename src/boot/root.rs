@@ -1,0 +1,114 @@
+//! The root: the EROFS image of the initramfs, mounted from ramfs where nobody can write it, moved over `/`. Also which
+//! root the kernel's own helpers see.
+//!
+//! There is no loop device: a root pod could swap its backing file under the mounted root (LOOP_CHANGE_FD). The image's
+//! file is unlinked once mounted, so that no path leads to what backs the root, even from the emptied initramfs, which a
+//! pod reaches in a service's namespace by detaching the root there.
+
+use core::ffi::CStr;
+use rustix::fd::OwnedFd;
+use rustix::fs::{
+    Access, AtFlags, CWD, FallocateFlags, Mode, OFlags, access, fallocate, fstat, mkdirat, sendfile, statfs, unlinkat,
+};
+use rustix::io::{Errno, pread};
+use rustix::mount::{MountAttrFlags, MountFlags, MoveMountFlags, mount, mount_bind_recursive, mount_move, move_mount};
+use rustix::process::{chdir, chroot, fchdir};
+
+use super::formats::{SUPERBLOCK_AT, SUPERBLOCK_BYTES, erofs_bytes};
+use super::{Programs, Step, modules, mounts};
+use crate::error::{During, Error, Result};
+use crate::sys::text::t;
+use crate::sys::{file, process};
+use crate::{plan, report};
+
+/// f_type of a ramfs (linux/magic.h, RAMFS_MAGIC).
+const RAMFS_MAGIC: u64 = 0x8584_58f6;
+
+/// Puts the root image, or the initramfs' own files, over `/`. Errors: no root image, or one that cannot be mounted.
+pub fn take(step: &mut Step, programs: &mut Programs) -> Result<()> {
+    modules::load_root(step);
+    // Missing in most initramfs; where it cannot be made, the mounts below say so.
+    let _ = mkdirat(CWD, plan::NEW_ROOT, Mode::from_raw_mode(0o755));
+    match file::open(CWD, plan::IMAGE, OFlags::RDWR) {
+        Ok(image) => {
+            let source = on_ramfs(image)?;
+            // Two superblocks of one file: what the services' programs are opened from has inodes of its own, which no
+            // path leads to, so that no uprobe reaches them.
+            programs.base = Some(erofs(source)?);
+            let root = erofs(source)?;
+            step.check(unlinkat(CWD, source, AtFlags::empty()).during(c"unlink root image"));
+            let _ = unlinkat(CWD, c"/init", AtFlags::empty());
+            move_mount(&root, c"", CWD, plan::NEW_ROOT, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+                .during(c"attach root")?;
+        }
+        Err(Errno::NOENT) if access(plan::ROOT_MARK, Access::EXISTS).is_ok() => {
+            mount_bind_recursive(c"/", plan::NEW_ROOT).during(c"bind root")?;
+            report::line().text("root: the initramfs' own files, which pods can write").send();
+        }
+        Err(errno) => return Err(Error::new(c"open root image", errno)),
+    }
+    chdir(plan::NEW_ROOT).during(c"chdir /newroot")?;
+    mount_move(c".", c"/").during(c"move mount /")?;
+    chroot(c".").during(c"chroot /")?;
+    chdir(c"/").during(c"chdir /")
+}
+
+/// Checks the image's length, and sees to it that its file is on a ramfs, which EROFS can be mounted from; a tmpfs
+/// refuses (ENOTBLK). Returns its path.
+fn on_ramfs(image: OwnedFd) -> Result<&'static CStr> {
+    let mut superblock = [0; SUPERBLOCK_BYTES];
+    let got = pread(&image, &mut superblock, SUPERBLOCK_AT).during(c"read root image")?;
+    let needed = superblock.get(..got).and_then(erofs_bytes);
+    let length = u64::try_from(fstat(&image).during(c"stat root image")?.st_size).unwrap_or(0);
+    match needed {
+        Some(needed) if needed <= length => {}
+        Some(_) => return Err(Error::new(c"root image cut short", Errno::NODATA)),
+        None => return Err(Error::new(c"root image not EROFS", Errno::INVAL)),
+    }
+    let kind = statfs(c"/").during(c"statfs /")?.f_type;
+    if u64::try_from(kind).is_ok_and(|kind| kind & 0xffff_ffff == RAMFS_MAGIC) {
+        return Ok(plan::IMAGE);
+    }
+    copy(&image, length)?;
+    unlinkat(CWD, plan::IMAGE, AtFlags::empty()).during(c"unlink root image")?;
+    Ok(plan::IMAGE_COPY)
+}
+
+/// Copies the image to a ramfs, freeing what was copied as it goes: both never are in memory whole.
+fn copy(image: &OwnedFd, length: u64) -> Result<()> {
+    mount(c"ramfs", plan::NEW_ROOT, c"ramfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=0700")
+        .during(c"mount ramfs")?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    let to = file::create(CWD, plan::IMAGE_COPY, flags, Mode::RUSR).during(c"create root image")?;
+    let mut at = 0;
+    while at < length {
+        let from = at;
+        if sendfile(&to, image, Some(&mut at), plan::COPY_STEP).during(c"copy root image")? == 0 {
+            return Err(Error::new(c"copy root image", Errno::NODATA));
+        }
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(image, punch, from, at - from).during(c"free copied root image")?;
+    }
+    Ok(())
+}
+
+/// A detached mount of the EROFS in the file at `source`, with a superblock of its own.
+fn erofs(source: &'static CStr) -> Result<OwnedFd> {
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    mounts::detached(c"erofs", &[(t(c"source"), t(source))], attributes).during(c"mount root image")
+}
+
+/// Confines the kernel's threads to [`plan::KERNEL_ROOT`].
+///
+/// PID 1 shares its root with the kernel threads whose helpers (core_pattern, modprobe, poweroff_cmd) run as root outside
+/// every container. So that shared root goes to a directory that holds only what the kernel may run; then PID 1 leaves
+/// the sharing, and returns to the real root by a descriptor.
+pub fn confine_kernel(step: &mut Step) -> Result<()> {
+    let root = file::open(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY).during(c"open /")?;
+    step.check(chroot(plan::KERNEL_ROOT).during(c"chroot kernel"));
+    process::unshare_root().during(c"unshare root")?;
+    fchdir(&root).during(c"chdir /")?;
+    chroot(c".").during(c"chroot /")?;
+    chdir(c"/").during(c"chdir /")
+}

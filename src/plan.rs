@@ -1,0 +1,369 @@
+//! Everything a node does, as constants. To know what a node does, read this file; to change it, change this file and
+//! rebuild. Nothing at run time adds to it or takes from it.
+
+use core::ffi::CStr;
+use rustix::mount::MountFlags;
+use static_assertions::const_assert;
+
+use crate::sys::process::STRINGS_MAX;
+use crate::sys::text::{Text, t};
+
+/// Milliseconds. Every wait of init has a limit in this unit.
+pub type Millis = u64;
+
+// ---- Reporting ------------------------------------------------------------------------------------------------------
+
+/// Priority of init's lines in the kernel's log: daemon.notice (syslog(3): 3 << 3 | 5).
+pub const KMSG_LEVEL: &str = "<29>";
+/// Kernel messages below this level go to the console (syslog(2)): errors and worse. Init writes its own lines there.
+pub const CONSOLE_LEVEL: u8 = 4;
+/// How long a fatal line stays on the console before the restart.
+pub const FATAL_PAUSE: Millis = 10_000;
+
+// ---- Root image -----------------------------------------------------------------------------------------------------
+
+/// The root image in the initramfs, an EROFS.
+pub const IMAGE: &CStr = c"/root.erofs";
+/// Where the root is put together before it is moved over `/`; also in the initramfs.
+pub const NEW_ROOT: &CStr = c"/newroot";
+/// The root image once copied to a ramfs, where the initramfs is a tmpfs, which EROFS cannot be mounted from.
+pub const IMAGE_COPY: &CStr = c"/newroot/root.erofs";
+/// Bytes moved at a time while copying; what was copied is freed behind.
+pub const COPY_STEP: usize = 1 << 20;
+/// A directory that is there in every root: tells a root in the initramfs' own files from a missing root image.
+pub const ROOT_MARK: &CStr = c"/etc/kios";
+/// The root that the kernel's own helpers are confined to (core_pattern, modprobe, poweroff_cmd).
+pub const KERNEL_ROOT: &CStr = c"kernel";
+
+/// A list of kernel modules: names of files in `directory`, one a line, in the order they are loaded.
+pub struct Modules {
+    /// Directory of the list and the modules.
+    pub directory: &'static CStr,
+    /// The list's name.
+    pub list: &'static CStr,
+    /// Whether a module's file is removed once it is loaded, to free its memory.
+    pub once: bool,
+}
+/// What mounting the root image needs; in the initramfs.
+pub const ROOT_MODULES: Modules = Modules { directory: c"/modules", list: c"order", once: true };
+/// What the data disk and containerd's start need.
+pub const EARLY_MODULES: Modules = Modules { directory: c"/usr/lib/kios/modules", list: c"early", once: false };
+/// What pods may need; loaded beside containerd's start, since nothing loads modules later.
+pub const LATE_MODULES: Modules = Modules { directory: c"/usr/lib/kios/modules", list: c"late", once: false };
+/// Bytes of the longest module list.
+pub const MODULE_LIST_BYTES: usize = 8192;
+
+// ---- Mounts ---------------------------------------------------------------------------------------------------------
+
+/// A file system to mount at boot.
+pub struct Mount {
+    /// What mount(2) calls source; names the file system in mountinfo.
+    pub source: Text,
+    /// Mount point.
+    pub target: Text,
+    /// File system type.
+    pub kind: Text,
+    /// Mount flags.
+    pub flags: MountFlags,
+    /// Options of the file system.
+    pub data: Text,
+    /// What to do with the mount point first.
+    pub point: Point,
+    /// What a failure means.
+    pub need: Need,
+}
+
+/// How a mount point comes to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Point {
+    /// It is in the root image or made by the file system above.
+    Exists,
+    /// Init makes the directory.
+    Made,
+}
+
+/// What the failure of a step or a mount means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// The machine cannot go on: restart after a pause.
+    Fatal,
+    /// The machine goes on with less, and says so.
+    Degraded,
+}
+
+const SAFE: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+const API: MountFlags = SAFE.union(MountFlags::NOEXEC);
+
+/// devtmpfs: mounted in the initramfs for the first descriptors, and in the root.
+pub const DEV: Mount = Mount {
+    source: t(c"devtmpfs"),
+    target: t(c"/dev"),
+    kind: t(c"devtmpfs"),
+    flags: MountFlags::NOSUID,
+    data: t(c"mode=0755"),
+    point: Point::Made,
+    need: Need::Degraded,
+};
+
+/// The API file systems, in order.
+pub const MOUNTS: &[Mount] = &[
+    Mount { need: Need::Fatal, ..api(c"proc", c"/proc", c"proc", c"") },
+    api(c"sysfs", c"/sys", c"sysfs", c""),
+    DEV,
+    Mount {
+        flags: MountFlags::NOSUID,
+        point: Point::Made,
+        ..api(c"devpts", c"/dev/pts", c"devpts", c"gid=5,mode=0620,ptmxmode=0666")
+    },
+    Mount { flags: SAFE, point: Point::Made, ..api(c"shm", c"/dev/shm", c"tmpfs", c"mode=1777") },
+    Mount { point: Point::Made, ..api(c"mqueue", c"/dev/mqueue", c"mqueue", c"") },
+    Mount { point: Point::Made, flags: SAFE, ..api(c"hugetlbfs", c"/dev/hugepages", c"hugetlbfs", c"") },
+    api(c"securityfs", c"/sys/kernel/security", c"securityfs", c""),
+    api(c"debugfs", c"/sys/kernel/debug", c"debugfs", c"mode=0700"),
+    api(c"tracefs", c"/sys/kernel/tracing", c"tracefs", c"mode=0700"),
+    api(c"bpf", c"/sys/fs/bpf", c"bpf", c"mode=0700"),
+    api(c"cgroup2", c"/sys/fs/cgroup", c"cgroup2", c"nsdelegate,memory_recursiveprot"),
+    Mount { flags: SAFE, need: Need::Fatal, ..api(c"run", c"/run", c"tmpfs", c"mode=0755") },
+    Mount { flags: SAFE, ..api(c"tmp", c"/tmp", c"tmpfs", c"mode=1777") },
+];
+
+const fn api(source: &'static CStr, target: &'static CStr, kind: &'static CStr, data: &'static CStr) -> Mount {
+    Mount {
+        source: t(source),
+        target: t(target),
+        kind: t(kind),
+        flags: API,
+        data: t(data),
+        point: Point::Exists,
+        need: Need::Degraded,
+    }
+}
+
+/// Links that devtmpfs does not make: (target, link).
+pub const DEV_LINKS: &[(Text, Text)] = &[
+    (t(c"/proc/self/fd"), t(c"/dev/fd")),
+    (t(c"/proc/self/fd/0"), t(c"/dev/stdin")),
+    (t(c"/proc/self/fd/1"), t(c"/dev/stdout")),
+    (t(c"/proc/self/fd/2"), t(c"/dev/stderr")),
+];
+
+/// Mounts that propagate between the services' mount namespaces and PID 1's: what pods mount there must be unmounted at
+/// the end. Everything else is private.
+pub const SHARED: &[Text] = &[t(c"/run"), t(c"/var")];
+
+// ---- Kernel settings ------------------------------------------------------------------------------------------------
+
+/// Directory of [`SYSCTLS`].
+pub const SYSCTL_ROOT: &CStr = c"/proc/sys";
+/// A kernel setting: (file below /proc/sys, value).
+pub type Sysctl = (Text, Text);
+
+/// Kernel settings. The first six are what kubelet's protectKernelDefaults demands (contract.md §4).
+pub const SYSCTLS: &[Sysctl] = &[
+    (t(c"vm/overcommit_memory"), t(c"1")),
+    (t(c"vm/panic_on_oom"), t(c"0")),
+    (t(c"kernel/panic"), t(c"10")),
+    (t(c"kernel/panic_on_oops"), t(c"1")),
+    (t(c"kernel/keys/root_maxkeys"), t(c"1000000")),
+    (t(c"kernel/keys/root_maxbytes"), t(c"25000000")),
+    (t(c"net/ipv4/ip_forward"), t(c"1")),
+    (t(c"net/ipv6/conf/all/forwarding"), t(c"1")),
+    (t(c"fs/inotify/max_user_instances"), t(c"8192")),
+    (t(c"fs/inotify/max_user_watches"), t(c"524288")),
+    (t(c"fs/protected_hardlinks"), t(c"1")),
+    (t(c"fs/protected_symlinks"), t(c"1")),
+    (t(c"fs/protected_fifos"), t(c"1")),
+    (t(c"fs/protected_regular"), t(c"2")),
+    (t(c"kernel/kexec_load_disabled"), t(c"1")),
+    (t(c"kernel/unprivileged_bpf_disabled"), t(c"1")),
+    (t(c"kernel/dmesg_restrict"), t(c"1")),
+    (t(c"kernel/kptr_restrict"), t(c"1")),
+    // The kernel takes it with its line end only.
+    (t(c"kernel/printk_devkmsg"), t(c"on\n")),
+    // There is no modprobe: the kernel need not start one.
+    (t(c"kernel/modprobe"), t(c"\n")),
+];
+
+/// Kernel settings of late modules.
+pub const LATE_SYSCTLS: &[Sysctl] =
+    &[(t(c"net/bridge/bridge-nf-call-iptables"), t(c"1")), (t(c"net/bridge/bridge-nf-call-ip6tables"), t(c"1"))];
+
+/// Lockdown level: root can no longer change the running kernel (kernel_lockdown(7)).
+pub const LOCKDOWN: Sysctl = (t(c"/sys/kernel/security/lockdown"), t(c"integrity"));
+
+/// Yama's strictest ptrace scope, for kernels without Landlock scoping.
+pub const PTRACE_SCOPE: Sysctl = (t(c"kernel/yama/ptrace_scope"), t(c"3"));
+/// Landlock ABI that can scope (Linux 6.12).
+pub const LANDLOCK_ABI: usize = 6;
+
+// ---- Data disk ------------------------------------------------------------------------------------------------------
+
+/// GPT partition label, or ext4 volume label, of the data disk.
+pub const DATA_LABEL: &[u8] = b"kios-data";
+/// Where the disk is mounted while its directories are bound to their places.
+pub const DATA: &CStr = c"/data";
+/// The data disk's file system.
+pub const DATA_KIND: &CStr = c"ext4";
+/// The data disk's options: a damaged one stops being written.
+pub const DATA_OPTIONS: &CStr = c"errors=remount-ro";
+/// The data disk's mount flags.
+pub const DATA_FLAGS: MountFlags = SAFE;
+
+/// Directories of the data disk, made when missing: (path below the disk's root, mode), parents first.
+pub const DATA_DIRECTORIES: &[(Text, u16)] = &[
+    (t(c"var"), 0o755),
+    (t(c"var/lib"), 0o755),
+    (t(c"var/lib/containerd"), 0o700),
+    (t(c"var/lib/kubelet"), 0o700),
+    (t(c"var/log"), 0o755),
+    (t(c"etc"), 0o755),
+    (t(c"etc/kubernetes"), 0o755),
+    (t(c"etc/kubernetes/manifests"), 0o755),
+    (t(c"etc/cni"), 0o755),
+    (t(c"etc/cni/net.d"), 0o755),
+];
+
+/// What is bound from the data disk to its place: (path below [`DATA`], place).
+pub const DATA_BINDS: &[(Text, Text)] = &[
+    (t(c"/data/var"), t(c"/var")),
+    (t(c"/data/etc/kubernetes"), t(c"/etc/kubernetes")),
+    (t(c"/data/etc/cni"), t(c"/etc/cni")),
+];
+
+// ---- Identity -------------------------------------------------------------------------------------------------------
+
+/// The kernel's host name; kubelet takes it for the node's.
+pub const HOSTNAME: &CStr = c"kios";
+/// Links made at boot: (target, link).
+pub const LINKS: &[(Text, Text)] = &[(t(c"/run"), t(c"/var/run"))];
+/// Files made empty at boot, which root image links lead to; pods write them (the DHCP client its name servers).
+pub const EMPTY_FILES: &[Text] = &[t(c"/run/resolv.conf")];
+
+// ---- cgroups --------------------------------------------------------------------------------------------------------
+
+/// Where the cgroup tree is.
+pub const CGROUP_ROOT: &CStr = c"/sys/fs/cgroup";
+/// Controllers switched on for the children of the root and of [`PODRUNTIME`], as far as the kernel has them.
+pub const CONTROLLERS: &[Text] = &[t(c"+cpu"), t(c"+cpuset"), t(c"+memory"), t(c"+pids"), t(c"+hugetlb"), t(c"+io")];
+/// Init's own cgroup.
+pub const INIT_CGROUP: Text = t(c"init");
+/// Parent of the services' cgroups.
+pub const PODRUNTIME: Text = t(c"podruntime");
+/// Cgroups made at boot, parents first, with the memory.min of each: what reclaim leaves them.
+pub const CGROUPS: &[(Text, Text)] = &[
+    (INIT_CGROUP, t(c"1M")),
+    (PODRUNTIME, t(c"160M")),
+    (t(c"podruntime/runtime"), t(c"64M")),
+    (t(c"podruntime/kubelet"), t(c"64M")),
+    // The shims of all pods (containerd.toml names it).
+    (t(c"podruntime/shims"), t(c"32M")),
+];
+/// Cgroups killed at shutdown: pods first, then what held them.
+pub const POD_CGROUPS: &[Text] = &[t(c"kubepods"), t(c"podruntime/shims")];
+
+// ---- Services -------------------------------------------------------------------------------------------------------
+
+/// A service: a program that init starts and keeps alive.
+pub struct Service {
+    /// Name in init's lines.
+    pub name: &'static str,
+    /// Program, below the root.
+    pub program: Text,
+    /// Configuration file, below the root.
+    pub config: Text,
+    /// Arguments.
+    pub arguments: &'static [&'static CStr],
+    /// Environment, whole.
+    pub environment: &'static [&'static CStr],
+    /// Its cgroup, below the root of the tree.
+    pub cgroup: Text,
+    /// oom_score_adj (proc_pid_oom_score_adj(5)).
+    pub oom_score_adj: Text,
+    /// Where standard output and error go.
+    pub log: Text,
+    /// A start that is not ready by then is killed.
+    pub start_limit: Millis,
+    /// After SIGTERM at shutdown, SIGKILL follows.
+    pub stop_limit: Millis,
+}
+
+/// Directory in a service's own mount namespace that holds its notify socket, and nothing else.
+pub const NOTIFY_DIRECTORY: &CStr = c"/kios";
+/// Name of the notify socket in [`NOTIFY_DIRECTORY`]; the services' NOTIFY_SOCKET.
+pub const NOTIFY_SOCKET: &CStr = c"notify";
+/// Options of the tmpfs that holds one notify socket: only root enters, and there is room for nothing more.
+pub const NOTIFY_OPTIONS: &[(Text, Text)] =
+    &[(t(c"mode"), t(c"0700")), (t(c"size"), t(c"4096")), (t(c"nr_inodes"), t(c"2"))];
+
+/// Index of containerd in [`SERVICES`].
+pub const CONTAINERD: usize = 0;
+/// Index of kubelet in [`SERVICES`].
+pub const KUBELET: usize = 1;
+
+/// The two services, in the order they start; each waits for the one before to be ready.
+pub const SERVICES: [Service; 2] = [
+    Service {
+        name: "containerd",
+        program: t(c"usr/bin/containerd"),
+        config: t(c"etc/kios/containerd.toml"),
+        arguments: &[c"containerd", c"--config=/proc/self/fd/5"],
+        environment: &[c"PATH=/usr/bin", c"HOME=/", c"NOTIFY_SOCKET=/kios/notify"],
+        cgroup: t(c"podruntime/runtime"),
+        oom_score_adj: t(c"-999"),
+        log: t(c"/var/log/containerd.log"),
+        start_limit: 300_000,
+        stop_limit: 10_000,
+    },
+    Service {
+        name: "kubelet",
+        program: t(c"usr/bin/kubelet"),
+        config: t(c"etc/kios/kubelet.yaml"),
+        arguments: &[c"kubelet", c"--config=/proc/self/fd/5", c"--runtime-cgroups=/podruntime/runtime"],
+        environment: &[c"PATH=/usr/bin", c"HOME=/", c"NOTIFY_SOCKET=/kios/notify"],
+        cgroup: t(c"podruntime/kubelet"),
+        oom_score_adj: t(c"-999"),
+        log: t(c"/var/log/kubelet.log"),
+        start_limit: 300_000,
+        stop_limit: 10_000,
+    },
+];
+const_assert!(
+    SERVICES[CONTAINERD].arguments.len() <= STRINGS_MAX && SERVICES[CONTAINERD].environment.len() <= STRINGS_MAX
+);
+const_assert!(SERVICES[KUBELET].arguments.len() <= STRINGS_MAX && SERVICES[KUBELET].environment.len() <= STRINGS_MAX);
+
+/// Open files of a service, soft and hard limit (getrlimit(2)).
+pub const OPEN_FILES: u64 = 1_048_576;
+/// First wait before a service that ended is started again.
+pub const BACK_OFF_FIRST: Millis = 250;
+/// Longest such wait; each is twice the one before.
+pub const BACK_OFF_LAST: Millis = 30_000;
+/// A service ready for this long starts again with the first wait.
+pub const STABLE: Millis = 60_000;
+
+/// Input devices listened to, as far as they are there at boot: one of them is the power button.
+pub const INPUTS: [Text; 8] = [
+    t(c"/dev/input/event0"),
+    t(c"/dev/input/event1"),
+    t(c"/dev/input/event2"),
+    t(c"/dev/input/event3"),
+    t(c"/dev/input/event4"),
+    t(c"/dev/input/event5"),
+    t(c"/dev/input/event6"),
+    t(c"/dev/input/event7"),
+];
+/// Children reaped before the loop looks at anything else.
+pub const REAP_BATCH: usize = 512;
+
+// ---- Stop -----------------------------------------------------------------------------------------------------------
+
+/// From SIGTERM to all that is left, to SIGKILL.
+pub const TERM_LIMIT: Millis = 5_000;
+/// From SIGKILL to going on without those that are stuck in the kernel.
+pub const KILL_LIMIT: Millis = 5_000;
+/// What is unmounted at the end, with all that is mounted below.
+pub const UNMOUNTS: &[Text] = &[t(c"/etc/cni"), t(c"/etc/kubernetes"), t(c"/var"), t(c"/run")];
+/// For unmounting.
+pub const UNMOUNT_LIMIT: Millis = 20_000;
+/// For sync(2), which a frozen disk holds for ever.
+pub const SYNC_LIMIT: Millis = 20_000;

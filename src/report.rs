@@ -1,0 +1,156 @@
+//! Init's own lines: `kios: [s.mmm] …`, to the console and to /dev/kmsg, each by one write.
+//!
+//! The console is non-blocking: a stopped terminal loses lines, and never holds PID 1. Text from outside is never part of
+//! a line unless it was checked where it came from.
+
+use core::ffi::CStr;
+use core::panic::Location;
+use core::sync::atomic::{AtomicBool, Ordering};
+use heapless::Vec;
+use rustix::io::write;
+
+use crate::error::{self, Error};
+use crate::sys::{clock, stdio};
+use crate::{plan, stop};
+
+/// Bytes of the longest line; what is longer is cut.
+const LINE_BYTES: usize = 256;
+
+/// A line under construction.
+pub struct Line(Vec<u8, { LINE_BYTES + 1 }>);
+
+/// Starts a line with the time since power-on.
+pub fn line() -> Line {
+    at(clock::since_power_on())
+}
+
+/// Starts a line with the time `micros` since power-on.
+fn at(micros: u64) -> Line {
+    let millis = micros / 1_000;
+    let mut line = Line(Vec::new());
+    line.text(plan::KMSG_LEVEL).text("kios: [").number(millis / 1_000).text(".");
+    line.digits(millis % 1_000, 3).text("] ");
+    line
+}
+
+impl Line {
+    /// Adds text.
+    pub fn text(&mut self, text: &str) -> &mut Line {
+        self.bytes(text.as_bytes())
+    }
+
+    /// Adds bytes; all but printable ASCII becomes `?`, so that no one writes control sequences through init's lines.
+    pub fn bytes(&mut self, bytes: &[u8]) -> &mut Line {
+        for &byte in bytes {
+            let shown = if byte.is_ascii_graphic() || byte == b' ' { byte } else { b'?' };
+            // A full line is cut: the beginning says the most. One byte is the line's end.
+            if self.0.len() < LINE_BYTES {
+                let _ = self.0.push(shown);
+            }
+        }
+        self
+    }
+
+    /// Adds a C string.
+    pub fn path(&mut self, path: &CStr) -> &mut Line {
+        self.bytes(path.to_bytes())
+    }
+
+    /// Adds a decimal number.
+    pub fn number(&mut self, number: u64) -> &mut Line {
+        self.digits(number, 1)
+    }
+
+    /// Adds a decimal number of at least `width` digits, zeroes in front.
+    fn digits(&mut self, number: u64, width: usize) -> &mut Line {
+        // u64::MAX has 20.
+        let mut digits = [b'0'; 20];
+        let mut left = number;
+        let mut used = 0;
+        for digit in digits.iter_mut().rev() {
+            if left == 0 && used >= width {
+                break;
+            }
+            *digit = b'0' + u8::try_from(left % 10).unwrap_or(0);
+            left /= 10;
+            used += 1;
+        }
+        self.bytes(digits.get(digits.len() - used..).unwrap_or(&[]))
+    }
+
+    /// Adds `what: ERRNO`.
+    pub fn error(&mut self, error: &Error) -> &mut Line {
+        self.path(error.what.get()).text(": ").bytes(error::name(error.errno))
+    }
+
+    /// Sends the line. A sink that fails has no better place to say so.
+    pub fn send(&mut self) {
+        let _ = self.0.push(b'\n');
+        let _ = write(stdio::get(stdio::CONSOLE), self.0.get(plan::KMSG_LEVEL.len()..).unwrap_or(&[]));
+        let _ = write(stdio::get(stdio::KMSG), &self.0);
+    }
+}
+
+/// Says that `error` made the machine do with less.
+pub fn degraded(error: &Error) {
+    line().error(error).text(" (degraded)").send();
+}
+
+/// The last words of a panic, which no code here means to reach: where it was, then a restart. A panic within goes
+/// straight to the restart. No formatting: the message's machinery would be a third of the binary.
+pub fn epitaph(location: Option<&Location<'_>>) -> ! {
+    static AGAIN: AtomicBool = AtomicBool::new(false);
+    if AGAIN.swap(true, Ordering::Relaxed) {
+        stop::restart_now();
+    }
+    let mut line = line();
+    line.text("panic at ");
+    if let Some(place) = location {
+        line.text(place.file()).text(":").number(u64::from(place.line()));
+    }
+    line.send();
+    stop::restart_after_pause()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    fn shown(line: &Line) -> &str {
+        core::str::from_utf8(&line.0[plan::KMSG_LEVEL.len()..]).unwrap()
+    }
+
+    #[test]
+    fn time_is_seconds_and_three_digits() {
+        assert_eq!(shown(&at(0)), "kios: [0.000] ");
+        assert_eq!(shown(&at(1_007_999)), "kios: [1.007] ");
+        assert_eq!(shown(&at(u64::MAX)), "kios: [18446744073709.551] ");
+    }
+
+    #[test]
+    fn numbers_are_decimal() {
+        assert_eq!(shown(at(0).number(0)), "kios: [0.000] 0");
+        assert_eq!(shown(at(0).number(u64::MAX)), format!("kios: [0.000] {}", u64::MAX));
+    }
+
+    #[test]
+    fn errors_name_what_failed_and_errno() {
+        let error = Error::new(c"/sys/fs/cgroup", Errno::BUSY);
+        assert_eq!(shown(at(0).error(&error)), "kios: [0.000] /sys/fs/cgroup: EBUSY");
+        let bare = Error::new(c"fork", Errno::AGAIN);
+        assert_eq!(shown(at(0).error(&bare)), "kios: [0.000] fork: EAGAIN");
+    }
+
+    #[test]
+    fn control_bytes_do_not_reach_the_console() {
+        assert_eq!(shown(at(0).bytes(b"a\x1b[2J\n\xff b")), "kios: [0.000] a?[2J?? b");
+    }
+
+    #[test]
+    fn a_long_line_is_cut() {
+        let mut line = at(0);
+        line.bytes(&[b'x'; 1000]);
+        assert_eq!(line.0.len(), LINE_BYTES);
+    }
+}

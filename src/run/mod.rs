@@ -1,0 +1,169 @@
+//! The main loop: one epoll on signals, notify sockets and the power button. It never blocks elsewhere.
+
+pub mod notify;
+pub mod power;
+pub mod service;
+pub mod signals;
+pub mod spawn;
+pub mod supervisor;
+
+use core::mem::MaybeUninit;
+use rustix::event::epoll;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
+
+pub use signals::Request;
+
+use crate::boot::{self, Machine};
+use crate::error::{During, Error, Result};
+use crate::plan::{self, Millis};
+use crate::sys::{clock, file, signal};
+use crate::{report, stop};
+
+/// What an event of the loop is about.
+#[derive(Clone, Copy)]
+pub enum Token {
+    /// Signals are pending.
+    Signals,
+    /// A service says something; by index.
+    Notify(usize),
+    /// An input device has events; by index.
+    Input(usize),
+}
+
+/// Numbers of input devices in epoll's data begin here; of services one above zero.
+const INPUT_BASE: usize = 16;
+
+impl Token {
+    /// As epoll's data.
+    pub fn data(self) -> epoll::EventData {
+        epoll::EventData::new_u64(match self {
+            Token::Signals => 0,
+            Token::Notify(index) => index as u64 + 1,
+            Token::Input(index) => (INPUT_BASE + index) as u64,
+        })
+    }
+
+    fn from_data(data: epoll::EventData) -> Token {
+        match usize::try_from(data.u64()).unwrap_or(0) {
+            0 => Token::Signals,
+            number if number < INPUT_BASE => Token::Notify(number - 1),
+            number => Token::Input(number - INPUT_BASE),
+        }
+    }
+}
+
+/// Milliseconds since power-on.
+pub fn now() -> Millis {
+    clock::since_power_on() / 1_000
+}
+
+/// Starts the services and keeps them alive until an end is asked for.
+pub fn run(machine: &mut Machine) -> Request {
+    match watch(machine) {
+        Ok(request) => request,
+        Err(error) => stop::fatal(error),
+    }
+}
+
+fn watch(machine: &mut Machine) -> Result<Request> {
+    let epoll = file::epoll().during(c"epoll")?;
+    let inputs = power::open();
+    if let Some(signals) = &machine.signals {
+        epoll::add(&epoll, signals, Token::Signals.data(), epoll::EventFlags::IN).during(c"watch signals")?;
+    }
+    for (index, input) in inputs.iter().enumerate() {
+        let Some(input) = input else { continue };
+        let added = epoll::add(&epoll, input, Token::Input(index).data(), epoll::EventFlags::IN);
+        if let Err(error) = added.during(c"watch input") {
+            report::degraded(&error);
+        }
+    }
+    tend(machine, &epoll);
+    // Beside containerd's start, which does not need them.
+    if let Err(error) = boot::load_late() {
+        report::degraded(&error);
+    }
+    let mut more_to_reap = false;
+    loop {
+        let none = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
+        let mut events = [none; 8];
+        let timeout = if more_to_reap { 0 } else { machine.supervisor.deadline().saturating_sub(now()) };
+        let got = match file::wait(&epoll, &mut events, timeout) {
+            Ok(got) => got,
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(Error::new(c"epoll", errno)),
+        };
+        for event in events.iter().take(got) {
+            match Token::from_data(event.data) {
+                Token::Signals => {
+                    let (request, child) = machine.signals.as_ref().map_or((None, true), read_signals);
+                    if let Some(request) = request {
+                        return Ok(request);
+                    }
+                    more_to_reap |= child;
+                }
+                Token::Notify(index) => machine.supervisor.hear(index, now()),
+                Token::Input(index) => {
+                    let Some(Some(input)) = inputs.get(index) else { continue };
+                    match power::pressed(input) {
+                        Ok(true) => return Ok(Request::PowerOff),
+                        Ok(false) | Err(Errno::AGAIN | Errno::INTR) => {}
+                        Err(_) => {
+                            let _ = epoll::delete(&epoll, input);
+                        }
+                    }
+                }
+            }
+        }
+        if more_to_reap {
+            let supervisor = &mut machine.supervisor;
+            let left = reap(|pid, status| supervisor.reaped(pid, status, &epoll, now()));
+            more_to_reap = left == Left::Ended;
+        }
+        tend(machine, &epoll);
+    }
+}
+
+fn tend(machine: &mut Machine, epoll: &OwnedFd) {
+    let parts = (&machine.programs, &machine.cgroups, &machine.isolation);
+    machine.supervisor.tend(parts, epoll, now());
+}
+
+/// Reads the pending signals: the last end asked for, and whether a child ended.
+pub fn read_signals(signals: &OwnedFd) -> (Option<Request>, bool) {
+    let mut request = None;
+    let mut child = false;
+    let mut batch = [MaybeUninit::uninit(); 8];
+    let read = signal::read(signals, &mut batch).unwrap_or(&[]);
+    for info in read {
+        child |= info.number == signals::CHILD;
+        request = signals::request(info.number).or(request);
+    }
+    (request, child)
+}
+
+/// What is left after a batch of reaping.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// Perhaps more that have ended.
+    Ended,
+    /// Children that run.
+    Running,
+    /// No child at all.
+    None,
+}
+
+/// Reaps up to a batch of children with one wait4 each.
+pub fn reap(mut each: impl FnMut(Pid, WaitStatus)) -> Left {
+    for _ in 0..plan::REAP_BATCH {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => each(pid, status),
+            Ok(None) => return Left::Running,
+            Err(Errno::CHILD) => return Left::None,
+            Err(_) => return Left::Ended,
+        }
+    }
+    Left::Ended
+}

@@ -1,0 +1,61 @@
+//! A service's notify socket (sd_notify(3)), which exists in that service's mount namespace and nowhere else.
+//!
+//! Each start makes a tmpfs that is attached to nothing, with the socket in it; the service's process attaches it in its
+//! own namespace. The sender is also checked by SCM_CREDENTIALS, which alone would not do: root can write any pid there.
+
+use rustix::fd::OwnedFd;
+use rustix::mount::MountAttrFlags;
+use rustix::process::{Pid, chdir, fchdir};
+
+use crate::boot;
+use crate::error::{During, Result};
+use crate::plan;
+use crate::sys::net;
+
+/// A bound socket, and the detached mount it is in.
+pub struct Notify {
+    /// Init's end.
+    pub socket: OwnedFd,
+    /// For the service's process to attach.
+    pub mount: OwnedFd,
+}
+
+/// Makes the socket. Errors: of the mount and socket calls.
+pub fn listen() -> Result<Notify> {
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let mount = boot::detached(c"tmpfs", plan::NOTIFY_OPTIONS, attributes).during(c"notify mount")?;
+    // bind(2) takes no directory descriptor, and no path leads to the mount.
+    fchdir(&mount).during(c"chdir notify mount")?;
+    let socket = net::listen(plan::NOTIFY_SOCKET).during(c"notify socket");
+    chdir(c"/").during(c"chdir /")?;
+    Ok(Notify { socket: socket?, mount })
+}
+
+/// Reads one datagram; whether it is process `pid` saying that it is ready.
+pub fn says_ready(socket: &OwnedFd, pid: Option<Pid>) -> bool {
+    let mut space = [0; 256];
+    let Ok((bytes, sender)) = net::receive(socket, &mut space) else { return false };
+    let sender = sender.and_then(|sender| Pid::from_raw(sender.try_into().ok()?));
+    sender.is_some() && sender == pid && is_ready(bytes)
+}
+
+/// Whether a notification has the line READY=1.
+fn is_ready(bytes: &[u8]) -> bool {
+    bytes.split(|byte| *byte == b'\n').any(|line| line == b"READY=1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_ready;
+
+    #[test]
+    fn ready_is_one_whole_line() {
+        assert!(is_ready(b"READY=1"));
+        assert!(is_ready(b"STATUS=up\nREADY=1\n"));
+        assert!(!is_ready(b"READY=10"));
+        assert!(!is_ready(b"XREADY=1"));
+        assert!(!is_ready(b"READY=0\nWATCHDOG=1"));
+        assert!(!is_ready(b""));
+    }
+}

@@ -1,0 +1,52 @@
+//! The power button: input devices that may send KEY_POWER (ACPI's button, gpio-keys).
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, OFlags};
+use rustix::io::read;
+
+use crate::plan;
+use crate::sys::file;
+
+/// The input devices that were there at boot, by index into [`plan::INPUTS`].
+pub type Inputs = [Option<OwnedFd>; plan::INPUTS.len()];
+
+/// Bytes of a struct input_event on 64-bit machines: time 16, type 2, code 2, value 4 (linux/input.h).
+const EVENT_BYTES: usize = 24;
+
+/// Opens the input devices there are. None is no error: most machines are ended by other means too.
+pub fn open() -> Inputs {
+    plan::INPUTS.map(|path| file::open(CWD, path.get(), OFlags::RDONLY | OFlags::NONBLOCK).ok())
+}
+
+/// Reads what an input device has to say: whether the power key was pressed. Errors: ENODEV once it is gone.
+pub fn pressed(input: &OwnedFd) -> rustix::io::Result<bool> {
+    let mut bytes = [0; EVENT_BYTES * 16];
+    let got = read(input, &mut bytes)?;
+    Ok(bytes.get(..got).unwrap_or(&[]).chunks_exact(EVENT_BYTES).any(is_power_key))
+}
+
+/// Whether one event is EV_KEY (1), KEY_POWER (116), pressed (1).
+fn is_power_key(event: &[u8]) -> bool {
+    event.get(16..24) == Some(&[1, 0, 116, 0, 1, 0, 0, 0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_power_key;
+
+    #[test]
+    fn only_the_press_of_the_power_key_counts() {
+        let event = |kind: u16, code: u16, value: i32| {
+            let mut bytes = vec![7; 16];
+            bytes.extend(kind.to_le_bytes());
+            bytes.extend(code.to_le_bytes());
+            bytes.extend(value.to_le_bytes());
+            is_power_key(&bytes)
+        };
+        assert!(event(1, 116, 1));
+        assert!(!event(1, 116, 0));
+        assert!(!event(1, 115, 1));
+        assert!(!event(2, 116, 1));
+        assert!(!is_power_key(&[1, 0, 116, 0, 1, 0, 0, 0]));
+    }
+}

@@ -1,0 +1,146 @@
+//! The two services: starts what is due, hears what they say, and notes how they end.
+
+use rustix::event::epoll;
+use rustix::fd::OwnedFd;
+use rustix::process::{Pid, Signal, WaitStatus, kill_process};
+
+use super::service::Service;
+use super::{Token, notify, signals, spawn};
+use crate::boot::{Cgroups, Isolation, Programs};
+use crate::error::{During, Error};
+use crate::plan::{self, Millis};
+use crate::report;
+
+/// A service with its process.
+struct Unit {
+    service: Service,
+    pid: Option<Pid>,
+    notify: Option<OwnedFd>,
+    since: Millis,
+}
+
+/// All services, by index into [`plan::SERVICES`].
+pub struct Supervisor {
+    units: [Unit; plan::SERVICES.len()],
+}
+
+impl Supervisor {
+    /// Services that were never started.
+    pub const fn new() -> Supervisor {
+        const UNIT: Unit = Unit { service: Service::new(), pid: None, notify: None, since: 0 };
+        Supervisor { units: [UNIT; plan::SERVICES.len()] }
+    }
+
+    /// The process of a service, while it runs.
+    pub fn pid(&self, index: usize) -> Option<Pid> {
+        self.units.get(index).and_then(|unit| unit.pid)
+    }
+
+    /// Starts each service that is due and whose predecessor is ready, and kills a start that takes too long.
+    pub fn tend(
+        &mut self,
+        (programs, cgroups, isolation): (&Programs, &Cgroups, &Isolation),
+        epoll: &OwnedFd,
+        now: Millis,
+    ) {
+        let mut may_start = true;
+        for (index, (unit, plan)) in self.units.iter_mut().zip(&plan::SERVICES).enumerate() {
+            if may_start && unit.service.is_due(now) {
+                match spawn::start(index, programs, cgroups, isolation) {
+                    Ok(started) => unit.started(plan, started, index, epoll, now),
+                    Err(error) => unit.failed(plan, &error, now),
+                }
+            }
+            if unit.service.is_overdue(now, plan.start_limit) {
+                report::line().text(plan.name).text(" is not ready in time, killing it").send();
+                if let Some(pid) = unit.pid {
+                    let _ = kill_process(pid, Signal::KILL);
+                }
+            }
+            may_start = unit.service.is_ready();
+        }
+    }
+
+    /// When the services next need the loop, in milliseconds since power-on; never is MAX.
+    pub fn deadline(&self) -> Millis {
+        let mut may_start = true;
+        let mut first = Millis::MAX;
+        for (unit, plan) in self.units.iter().zip(&plan::SERVICES) {
+            let waits_for_other = unit.pid.is_none() && !may_start;
+            if !waits_for_other {
+                first = first.min(unit.service.deadline(plan.start_limit));
+            }
+            may_start = unit.service.is_ready();
+        }
+        first
+    }
+
+    /// Reads what service `index` says. One datagram: a flooded socket must not keep the loop; epoll comes back to it.
+    pub fn hear(&mut self, index: usize, now: Millis) {
+        let (Some(unit), Some(plan)) = (self.units.get_mut(index), plan::SERVICES.get(index)) else { return };
+        let Some(socket) = &unit.notify else { return };
+        if notify::says_ready(socket, unit.pid) && unit.service.ready(now) {
+            report::line().text(plan.name).text(" ready").send();
+        }
+    }
+
+    /// Notes the end of process `pid` if it is a service's.
+    pub fn reaped(&mut self, pid: Pid, status: WaitStatus, epoll: &OwnedFd, now: Millis) {
+        for (unit, plan) in self.units.iter_mut().zip(&plan::SERVICES) {
+            if unit.pid == Some(pid) {
+                unit.ended(plan, pid, status, epoll, now);
+            }
+        }
+    }
+}
+
+impl Default for Supervisor {
+    fn default() -> Supervisor {
+        Supervisor::new()
+    }
+}
+
+impl Unit {
+    fn started(&mut self, plan: &plan::Service, started: spawn::Started, index: usize, epoll: &OwnedFd, now: Millis) {
+        self.service.started(now);
+        self.pid = Some(started.pid);
+        self.since = now;
+        let token = Token::Notify(index).data();
+        if let Err(error) =
+            epoll::add(epoll, &started.notify, token, epoll::EventFlags::IN).during(c"watch notify socket")
+        {
+            report::degraded(&error);
+        }
+        self.notify = Some(started.notify);
+        report::line().text("started ").text(plan.name).text(" (pid ").number(pid_number(started.pid)).text(")").send();
+    }
+
+    fn failed(&mut self, plan: &plan::Service, error: &Error, now: Millis) {
+        let wait = self.service.ended(now);
+        let mut line = report::line();
+        line.text("start ").text(plan.name).text(": ").error(error);
+        line.text(", next try in ").number(wait).text("ms").send();
+    }
+
+    fn ended(&mut self, plan: &plan::Service, pid: Pid, status: WaitStatus, epoll: &OwnedFd, now: Millis) {
+        self.pid = None;
+        if let Some(socket) = self.notify.take() {
+            // Closing alone would not do: a forked child of init may still hold a copy.
+            let _ = epoll::delete(epoll, &socket);
+        }
+        let wait = self.service.ended(now);
+        let mut line = report::line();
+        line.text(plan.name).text(" (pid ").number(pid_number(pid)).text(") ");
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => line.text("exited with ").number(u64::try_from(code).unwrap_or(0)),
+            (_, Some(signal)) => line.text("killed by ").bytes(signals::name(signal)),
+            _ => line.text("ended"),
+        };
+        line.text(" after ").number(now.saturating_sub(self.since)).text("ms");
+        line.text(", next try in ").number(wait).text("ms").send();
+    }
+}
+
+fn pid_number(pid: Pid) -> u64 {
+    u64::try_from(pid.as_raw_nonzero().get()).unwrap_or(0)
+}

@@ -1,0 +1,63 @@
+//! x86_64: the five items each architecture's file holds, in one order.
+
+use core::arch::asm;
+
+/// Name of the architecture as the kernel's `uname -m` has it.
+pub const NAME: &str = "x86_64";
+
+/// The body of `_start`: the ABI hands over the stack pointer at argc and nothing else; the call needs it aligned to 16.
+/// (System V AMD64 psABI 3.4.1)
+#[macro_export]
+macro_rules! entry_asm {
+    ($main:path) => {
+        core::arch::naked_asm!("xor ebp, ebp", "and rsp, -16", "call {main}", "ud2", main = sym $main)
+    };
+}
+
+/// One system call with six arguments; returns the kernel's raw answer (-4095..=-1 is an errno, negated).
+///
+/// # Safety
+/// The arguments must meet the contract of system call `number`: pointers valid for what the kernel reads or writes there.
+#[inline]
+pub unsafe fn syscall(number: u32, a: [usize; 6]) -> isize {
+    let [a0, a1, a2, a3, a4, a5] = a;
+    let answer: isize;
+    // SAFETY: the x86_64 syscall convention (syscall(2)): number in rax, arguments in rdi rsi rdx r10 r8 r9, rcx and r11
+    // clobbered. What the call does to memory is the caller's promise.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") (number as usize).cast_signed() => answer,
+            in("rdi") a0, in("rsi") a1, in("rdx") a2, in("r10") a3, in("r8") a4, in("r9") a5,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
+    answer
+}
+
+/// Copies `count` bytes upwards, from the lowest address.
+///
+/// # Safety
+/// `to` valid for `count` writes, `from` for `count` reads; where they overlap, `to` must not be above `from`.
+#[inline]
+pub unsafe fn copy_up(to: *mut u8, from: *const u8, count: usize) {
+    // SAFETY: rep movsb reads and writes exactly `count` bytes; the direction flag is clear by the ABI.
+    unsafe {
+        asm!("rep movsb", inout("rcx") count => _, inout("rdi") to => _, inout("rsi") from => _,
+             options(nostack, preserves_flags));
+    }
+}
+
+/// Fills `count` bytes with `value`.
+///
+/// # Safety
+/// `to` valid for `count` writes.
+#[inline]
+pub unsafe fn fill(to: *mut u8, value: u8, count: usize) {
+    // SAFETY: rep stosb writes exactly `count` bytes; the direction flag is clear by the ABI.
+    unsafe {
+        asm!("rep stosb", inout("rcx") count => _, inout("rdi") to => _, in("al") value,
+             options(nostack, preserves_flags));
+    }
+}

@@ -1,0 +1,50 @@
+//! The only unsafe code: the system calls rustix lacks, and what stands between the kernel and `main`.
+//!
+//! Everything public here is safe to call, except the CPU's items in [`arch`] that `start.rs` builds the mem functions
+//! from. What it must never do: decide anything. Numbers and structs come from linux-raw-sys, which is generated from the kernel's headers.
+#![allow(unsafe_code)]
+
+pub mod arch;
+pub mod clock;
+pub mod file;
+pub mod landlock;
+pub mod net;
+pub mod process;
+pub mod signal;
+pub mod stdio;
+pub mod text;
+
+use rustix::fd::{OwnedFd, RawFd};
+use rustix::io::{Errno, Result};
+
+/// Turns the kernel's raw answer into a result: -4095..=-1 is a negated errno (syscall(2)).
+fn check(answer: isize) -> Result<usize> {
+    usize::try_from(answer).map_err(|_| {
+        // In range, so that the assertion in the constructor is compiled away.
+        let errno = answer.wrapping_neg() & 0xfff;
+        i32::try_from(errno.max(1)).map_or(Errno::INVAL, Errno::from_raw_os_error)
+    })
+}
+
+/// Takes ownership of the descriptor a system call made.
+fn owned(answer: isize) -> Result<OwnedFd> {
+    let fd = RawFd::try_from(check(answer)?).map_err(|_| Errno::BADF)?;
+    // SAFETY: the kernel just made `fd` for this call, so nothing else owns it, and it is not -1. OwnedFd is documented to
+    // have a descriptor's representation; its constructor's assertion is what file.rs speaks of.
+    Ok(unsafe { core::mem::transmute::<RawFd, OwnedFd>(fd) })
+}
+
+/// A descriptor as a system call's argument; the sign extension is what the kernel's int parameter drops again.
+fn fd_argument(fd: RawFd) -> usize {
+    (fd as isize).cast_unsigned()
+}
+
+/// Sets the level below which kernel messages go to the console (syslog(2), SYSLOG_ACTION_CONSOLE_LEVEL). Errors: EPERM.
+pub fn log_level(level: u8) -> Result<()> {
+    const CONSOLE_LEVEL: usize = 8;
+    // SAFETY: this action takes its number in the length and touches no memory.
+    check(unsafe {
+        arch::syscall(linux_raw_sys::general::__NR_syslog, [CONSOLE_LEVEL, 0, usize::from(level), 0, 0, 0])
+    })
+    .map(|_| ())
+}

@@ -1,0 +1,107 @@
+//! Sockets: the loopback interface, and datagrams with their sender's credentials.
+
+use core::ffi::CStr;
+use core::mem::size_of;
+use linux_raw_sys::general::{
+    __NR_bind, __NR_ioctl, __NR_recvmsg, __NR_setsockopt, __NR_socket, O_CLOEXEC, O_NONBLOCK, iovec,
+};
+use linux_raw_sys::ioctl::{SIOCGIFFLAGS, SIOCSIFFLAGS};
+use linux_raw_sys::net::{
+    AF_INET, AF_UNIX, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, SCM_CREDENTIALS, SO_PASSCRED, SOCK_DGRAM, SOL_SOCKET, cmsghdr,
+    msghdr, ucred,
+};
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::io::{Errno, Result};
+use static_assertions::const_assert_eq;
+
+use super::arch::syscall;
+use super::{check, fd_argument, owned};
+
+/// Interface is up (netdevice(7)).
+const IFF_UP: u16 = 1;
+
+/// `struct ifreq` as the flags requests use it (netdevice(7)).
+#[repr(C)]
+struct InterfaceFlags {
+    name: [u8; 16],
+    flags: u16,
+    rest: [u8; 22],
+}
+const_assert_eq!(size_of::<InterfaceFlags>(), 40);
+
+/// A datagram socket, close-on-exec and non-blocking. Errors: of socket(2).
+fn datagram_socket(family: u32) -> Result<OwnedFd> {
+    // SOCK_CLOEXEC and SOCK_NONBLOCK are these (linux/net.h).
+    let kind = SOCK_DGRAM | O_CLOEXEC | O_NONBLOCK;
+    // SAFETY: the call touches no memory of ours.
+    owned(unsafe { syscall(__NR_socket, [family as usize, kind as usize, 0, 0, 0, 0]) })
+}
+
+/// Brings `lo` up; the kernel gives it 127.0.0.1 and ::1 by itself. Errors: of socket(2) and netdevice(7).
+pub fn loopback_up() -> Result<()> {
+    let socket = datagram_socket(AF_INET)?;
+    let mut request = InterfaceFlags { name: *b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0", flags: 0, rest: [0; 22] };
+    for number in [SIOCGIFFLAGS, SIOCSIFFLAGS] {
+        let arguments = [fd_argument(socket.as_raw_fd()), number as usize, (&raw mut request).addr(), 0, 0, 0];
+        // SAFETY: both requests read and write one struct ifreq, which `request` is, in layout and in size.
+        check(unsafe { syscall(__NR_ioctl, arguments) })?;
+        request.flags |= IFF_UP;
+    }
+    Ok(())
+}
+
+/// `struct sockaddr_un` (unix(7)).
+#[repr(C)]
+struct UnixAddress {
+    family: u16,
+    path: [u8; 108],
+}
+
+/// A UNIX datagram socket bound to `path`, whose messages carry their sender's credentials (unix(7), SO_PASSCRED).
+/// Errors: of socket(2) and bind(2); ENAMETOOLONG.
+pub fn listen(path: &CStr) -> Result<OwnedFd> {
+    let socket = datagram_socket(AF_UNIX)?;
+    let on: i32 = 1;
+    let fd = fd_argument(socket.as_raw_fd());
+    let option = [fd, SOL_SOCKET as usize, SO_PASSCRED as usize, (&raw const on).addr(), size_of::<i32>(), 0];
+    // SAFETY: `on` is an int and outlives the call.
+    check(unsafe { syscall(__NR_setsockopt, option) })?;
+    let mut address = UnixAddress { family: u16::try_from(AF_UNIX).unwrap_or(1), path: [0; 108] };
+    if path.count_bytes() >= address.path.len() {
+        return Err(Errno::NAMETOOLONG);
+    }
+    for (to, from) in address.path.iter_mut().zip(path.to_bytes()) {
+        *to = *from;
+    }
+    // SAFETY: `address` is a sockaddr_un of the size given and outlives the call.
+    check(unsafe { syscall(__NR_bind, [fd, (&raw const address).addr(), size_of::<UnixAddress>(), 0, 0, 0]) })?;
+    Ok(socket)
+}
+
+/// Room for one control message with credentials, and for no more: descriptors that come along find no room, and the
+/// kernel drops them (net/core/scm.c).
+#[repr(C)]
+struct Control {
+    header: cmsghdr,
+    credentials: ucred,
+    padding: u32,
+}
+const_assert_eq!(size_of::<Control>(), 32);
+
+/// Receives one datagram into `space`: its bytes, cut to what fits, and the process that sent it. Errors: EAGAIN.
+pub fn receive<'a>(socket: &OwnedFd, space: &'a mut [u8]) -> Result<(&'a [u8], Option<u32>)> {
+    // SAFETY: both structs are integers and pointers, for which zero is a value.
+    let (mut control, mut message): (Control, msghdr) = unsafe { core::mem::zeroed() };
+    let mut vector = iovec { iov_base: space.as_mut_ptr().cast(), iov_len: space.len() as u64 };
+    message.msg_iov = (&raw mut vector).cast();
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = size_of::<Control>();
+    let flags = MSG_CMSG_CLOEXEC | MSG_DONTWAIT;
+    let arguments = [fd_argument(socket.as_raw_fd()), (&raw mut message).addr(), flags as usize, 0, 0, 0];
+    // SAFETY: `message` points to `space` and to `control` with their sizes, and all outlive the call.
+    let got = check(unsafe { syscall(__NR_recvmsg, arguments) })?;
+    let is_credentials = control.header.cmsg_level == i32::try_from(SOL_SOCKET).unwrap_or(1)
+        && control.header.cmsg_type == i32::try_from(SCM_CREDENTIALS).unwrap_or(2);
+    Ok((space.get(..got).unwrap_or(&[]), is_credentials.then_some(control.credentials.pid)))
+}

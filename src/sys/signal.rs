@@ -1,0 +1,59 @@
+//! Signals as a descriptor: all stay blocked for ever, and the main loop reads them.
+
+use core::mem::{MaybeUninit, size_of};
+use linux_raw_sys::general::{__NR_read, __NR_rt_sigprocmask, __NR_signalfd4, O_CLOEXEC, O_NONBLOCK, SIG_SETMASK};
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::io::Result;
+use static_assertions::const_assert_eq;
+
+use super::arch::syscall;
+use super::{check, fd_argument, owned};
+
+/// The kernel's sigset_t: one bit a signal, signal 1 in bit 0.
+type Mask = u64;
+
+/// `struct signalfd_siginfo` (signalfd(2)), of which init reads the number.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SignalInfo {
+    /// The signal's number.
+    pub number: u32,
+    rest: [u32; 31],
+}
+const_assert_eq!(size_of::<SignalInfo>(), 128);
+
+fn set_mask(mask: Mask) -> Result<()> {
+    let arguments = [SIG_SETMASK as usize, (&raw const mask).addr(), 0, size_of::<Mask>(), 0, 0];
+    // SAFETY: `mask` is a kernel sigset of the size given, read only for the length of the call; no old mask is asked for.
+    check(unsafe { syscall(__NR_rt_sigprocmask, arguments) }).map(|_| ())
+}
+
+/// Blocks every signal that can be blocked. Errors: none known.
+pub fn block_all() -> Result<()> {
+    set_mask(Mask::MAX)
+}
+
+/// Unblocks every signal: what a new program expects to start with. Errors: none known.
+pub fn unblock_all() -> Result<()> {
+    set_mask(0)
+}
+
+/// A descriptor that every signal is read from. Errors: of signalfd(2).
+pub fn descriptor() -> Result<OwnedFd> {
+    let mask = Mask::MAX;
+    // SFD_CLOEXEC and SFD_NONBLOCK are these (linux/signalfd.h).
+    let flags = O_CLOEXEC | O_NONBLOCK;
+    let arguments = [usize::MAX, (&raw const mask).addr(), size_of::<Mask>(), flags as usize, 0, 0];
+    // SAFETY: `mask` is a kernel sigset of the size given, read only for the length of the call; -1 makes a new descriptor.
+    owned(unsafe { syscall(__NR_signalfd4, arguments) })
+}
+
+/// Reads pending signals into `space`, as many as it has room for. Errors: EAGAIN when there is none.
+pub fn read<'a>(descriptor: &OwnedFd, space: &'a mut [MaybeUninit<SignalInfo>]) -> Result<&'a [SignalInfo]> {
+    let arguments = [fd_argument(descriptor.as_raw_fd()), space.as_mut_ptr().addr(), size_of_val(space), 0, 0, 0];
+    // SAFETY: `space` is writable for the size given.
+    let bytes = check(unsafe { syscall(__NR_read, arguments) })?;
+    let filled = space.get(..bytes / size_of::<SignalInfo>()).unwrap_or(&[]);
+    // SAFETY: a signalfd writes whole structs (signalfd(2)), so that many are filled; any bytes are a SignalInfo.
+    Ok(unsafe { &*(core::ptr::from_ref(filled) as *const [SignalInfo]) })
+}
