@@ -39,8 +39,8 @@ wrong() { die "$1 (--help says how)" 2; }
 # number OPTION VALUE
 number() { [[ $2 =~ ^[1-9][0-9]{0,6}$ ]] || wrong "$1 $2: not a number above 0"; }
 
-MANIFESTS=$IMAGE/manifests MANIFESTS_GIVEN= IMAGES=() DATA= APPEND= MEMORY=1500 CPUS=2
-ARCH=x86_64 ACCEL=auto TIMEOUT=0 UNTIL= QMP= BUILD_ONLY= QEMU_ARGS=()
+MANIFESTS=$IMAGE/manifests OWN_PODS='' IMAGES=() DATA='' APPEND='' MEMORY=1500 CPUS=2
+ARCH=x86_64 ACCEL=auto TIMEOUT=0 UNTIL='' QMP='' BUILD_ONLY='' QEMU_ARGS=()
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help)
@@ -56,8 +56,8 @@ while [ $# -gt 0 ]; do
         --manifests | --images | --data | --append | --memory | --cpus | --arch | --accel | --timeout | --until | --qmp)
             [ $# -ge 2 ] || wrong "$1 needs a value"
             case $1 in
-                --manifests) MANIFESTS=$2 MANIFESTS_GIVEN=1 ;;
-                --images) IMAGES+=("$2") MANIFESTS_GIVEN=1 ;;
+                --manifests) MANIFESTS=$2 OWN_PODS=1 ;;
+                --images) IMAGES+=("$2") OWN_PODS=1 ;;
                 --data) DATA=$2 ;;
                 --append) APPEND=$2 ;;
                 --memory) number "$1" "$2" && MEMORY=$2 ;;
@@ -89,6 +89,7 @@ if [ -n "$UNTIL" ]; then
 fi
 check_manifests "$MANIFESTS"
 for archive in ${IMAGES[@]+"${IMAGES[@]}"}; do check_archive "$archive"; done
+[ -z "$DATA" ] || check_data "$DATA"
 
 finish() {
     stop_build

@@ -11,7 +11,8 @@ done
 # get_init sets INIT: KIOS_INIT= of the environment, else what cargo builds.
 get_init() {
     if [ -n "${KIOS_INIT:-}" ]; then
-        [ -f "$KIOS_INIT" ] && [ -x "$KIOS_INIT" ] || die "KIOS_INIT=$KIOS_INIT: not a program" 2
+        [ ! -d "$KIOS_INIT" ] || die "KIOS_INIT=$KIOS_INIT: a directory" 2
+        [ -x "$KIOS_INIT" ] || die "KIOS_INIT=$KIOS_INIT: not a program" 2
         INIT=$(realpath "$KIOS_INIT")
         return
     fi
@@ -19,7 +20,7 @@ get_init() {
     [ -f "$REPO/Cargo.toml" ] || die "no Cargo.toml in $REPO, and no KIOS_INIT= given"
     # cargo knows best whether there is something to do; it is silent when there is not.
     (cd "$REPO" && cargo build --quiet --release --locked) >&2 || die "could not build: init"
-    INIT=${CARGO_TARGET_DIR:-$REPO/target}/release/init
+    INIT=${CARGO_TARGET_DIR:-$REPO/target}/x86_64-unknown-linux-gnu/release/init
     [ -f "$INIT" ] || die "cargo made no $INIT"
 }
 
@@ -27,6 +28,7 @@ get_init() {
 build_image() {
     check_packages
     check_go
+    mkdir -p "$CACHE" 2>/dev/null || die "$CACHE cannot be made; set XDG_CACHE_HOME"
     # A cold build unpacks three Go module graphs and compiles them.
     if [ -d "$CACHE/kubelet" ]; then check_space 1024; else check_space 6144; fi
     get_init

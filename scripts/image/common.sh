@@ -42,7 +42,7 @@ cached() {
         touch "$REPLY"
         return
     fi
-    mkdir -p "$CACHE/$kind" || die "cannot write to $CACHE"
+    mkdir -p "$CACHE/$kind"
     exec {lock}>"$CACHE/$kind/.lock"
     if ! flock -n "$lock"; then
         say "waiting for another boot.sh, which builds: $text"
@@ -82,10 +82,15 @@ build() {
     done
     wait "$BUILD_PID" || status=$?
     BUILD_PID=
-    if [ "$status" != 0 ]; then
+    if [ "$status" = 2 ]; then
+        # The user's mistake, in one line.
+        text=$(tail -n 1 "$log")
+        rm -rf "$dir" "$log"
+        die "$text" 2
+    elif [ "$status" != 0 ]; then
         tail -n 20 "$log" >&2
         rm -rf "$dir" "$log"
-        die "could not build: $text" "$([ "$status" = 2 ] && echo 2 || echo 1)"
+        die "could not build: $text"
     fi
     # What a step prints with "note:" is for the user; the rest matters only when it fails.
     grep '^note: ' "$log" | sed 's/^note: /boot.sh:   /' >&2 || true

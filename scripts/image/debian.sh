@@ -50,24 +50,23 @@ EOF
 }
 
 # fetch_package NAME VERSION: the pinned version, else what the archive has instead.
-fetch_package() {
-    local name=$1 version=$2
+fetch_package() (
+    name=$1 version=$2
     cd debs
     if ! apt-get download -q "$name=$version"; then
-        # A kernel's name holds its version: look for the newest of the same series.
-        if [[ $name = linux-image-* ]]; then
-            local series=${name%%.*} flavour=${name##*+deb13}
-            name=$(apt-cache search --names-only "^${series//./\\.}\.12\.[0-9].*${flavour}\$" | awk '{ print $1 }' | sort -V | tail -n 1)
-            [ -n "$name" ] || { echo "note: no kernel like $1 in the archive"; return 1; }
+        # A kernel's name holds its version: take the newest of the same series.
+        if [[ $name =~ ^(linux-image-[0-9]+\.[0-9]+)\.[^-]*(-.*)$ ]]; then
+            name=$(apt-cache search --names-only "^${BASH_REMATCH[1]//./\\.}\.[^-]*${BASH_REMATCH[2]}\$" |
+                awk '{ print $1 }' | sort -V | tail -n 1)
+            [ -n "$name" ] || { echo "note: no kernel like $1 in the archive" && exit 1; }
         fi
         apt-get download -q "$name"
-        echo "note: $1 $version has left the archive, taking $(ls -t -- *.deb | head -n 1)"
+        echo "note: $1 $version has left the archive, taking" ./*.deb
     fi
     dpkg-deb -x ./*.deb ../tree
-    ls -- *.deb >>../versions
-    rm -f -- *.deb
-    cd ..
-}
+    basename ./*.deb >>../versions
+    rm ./*.deb
+)
 
 # get_debian sets DEBIAN (unpacked tree), KERNEL, MODULES_BASE, RELEASE; KERNEL= and MODULES=
 # of the environment go first.

@@ -52,7 +52,7 @@ get_initramfs() {
 }
 
 variant() {
-    local out= init= root= plain= without_root= tree= scratch name
+    local out='' init='' root='' plain='' without_root='' tree='' scratch name
     LEFT_OUT=()
     while [ $# -gt 0 ]; do
         case $1 in

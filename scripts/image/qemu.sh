@@ -3,6 +3,7 @@
 
 QEMU_PID=
 QEMU_DIR=
+CONTROL=
 
 # pick_accel WANTED: auto, tcg or kvm; prints the one to use.
 pick_accel() {
@@ -21,15 +22,15 @@ start_qemu() {
     # Open for both ways: never blocks here, never ends there.
     exec {CONTROL}<>"$QEMU_DIR/control"
     [ "$accel" != kvm ] || cpu=host
-    [ "$accel" != tcg ] || accel=tcg,thread=multi
+    [ "$accel" != tcg ] || accel='tcg,thread=multi'
     local args=(
         -nodefaults -no-user-config -no-reboot -display none
         -machine q35 -accel "$accel" -cpu "$cpu" -m "$MEMORY" -smp "$CPUS"
         -kernel "$KERNEL" -initrd "$INITRD" -append "console=ttyS0 rootfstype=ramfs quiet panic=10${APPEND:+ $APPEND}"
         -chardev "file,id=console,path=$QEMU_DIR/console" -serial chardev:console
-        -chardev stdio,id=control,signal=off -mon chardev=control,mode=control
-        -drive "if=none,id=data,format=raw,file=${disk//,/,,},$disk_options" -device virtio-blk-pci,drive=data
-        -netdev user,id=net,restrict=on -device virtio-net-pci,netdev=net,romfile=
+        -chardev "stdio,id=control,signal=off" -mon "chardev=control,mode=control"
+        -drive "if=none,id=data,format=raw,file=${disk//,/,,},$disk_options" -device "virtio-blk-pci,drive=data"
+        -netdev "user,id=net,restrict=on" -device "virtio-net-pci,netdev=net,romfile="
         -device virtio-rng-pci
     )
     [ -z "$QMP" ] || args+=(-qmp "unix:${QMP//,/,,},server=on,wait=off")
@@ -49,7 +50,7 @@ ask() { echo "{\"execute\":\"$1\"}" >&"$CONTROL"; }
 end_qemu() {
     local i
     if [ -n "$QEMU_PID" ]; then
-        kill -TERM "$QEMU_PID" 2>/dev/null || true
+        [ -z "$CONTROL" ] || ask quit
         for ((i = 0; i < 30; i++)); do
             kill -0 "$QEMU_PID" 2>/dev/null || break
             sleep 0.1
@@ -79,7 +80,7 @@ console_line() {
 # watch_console: prints until QEMU ends. A part of a line that waits for its rest is printed
 # at the latest when the console closes.
 watch_console() {
-    local line part= status deadline=
+    local line part='' status deadline=''
     SEEN_ORDERED=
     SEEN_UNTIL=
     [ "$TIMEOUT" = 0 ] || deadline=$((SECONDS + TIMEOUT))

@@ -55,16 +55,23 @@ get_seed() {
     SEED=$REPLY/data.ext4
 }
 
+# check_data FILE: names a mistake before anything is built.
+check_data() {
+    [ ! -d "$1" ] || die "--data $1: a directory, not a disk image" 2
+    [ -d "$(dirname "$1")" ] || die "--data $1: no such directory" 2
+    if [ -e "$1" ]; then
+        [ -r "$1" ] || die "--data $1: cannot be read" 2
+        [ -w "$1" ] || die "--data $1: cannot be written" 2
+    fi
+}
+
 # own_data FILE: the disk that --data names, made when it does not exist.
 own_data() {
-    [ ! -d "$1" ] || die "--data $1: a directory, not a disk image" 2
     if [ ! -e "$1" ]; then
-        [ -d "$(dirname "$1")" ] || die "--data $1: no such directory" 2
         say "new data disk: $1"
         cp --sparse=always "$SEED" "$1.new" 2>/dev/null || die "--data $1: cannot be written" 2
         mv "$1.new" "$1"
-    elif [ -n "$MANIFESTS_GIVEN" ]; then
+    elif [ -n "$OWN_PODS" ]; then
         say "$1 exists and keeps its own pods and images: --manifests and --images change nothing"
     fi
-    [ -r "$1" ] && [ -w "$1" ] || die "--data $1: cannot be read and written" 2
 }
