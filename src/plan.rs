@@ -14,7 +14,7 @@ pub type Millis = u64;
 // ---- Reporting ------------------------------------------------------------------------------------------------------
 
 /// Priority of init's lines in the kernel's log: daemon.notice (syslog(3): 3 << 3 | 5).
-pub const KMSG_LEVEL: &str = "<29>";
+pub const KMSG_LEVEL: &CStr = c"<29>";
 /// Kernel messages below this level go to the console (syslog(2)): errors and worse. Init writes its own lines there.
 pub const CONSOLE_LEVEL: u8 = 4;
 /// How long a fatal line stays on the console before the restart.
@@ -51,14 +51,12 @@ pub const EARLY_MODULES: Modules = Modules { directory: c"/usr/lib/kios/modules"
 /// What pods may need; loaded beside containerd's start, since nothing loads modules later.
 pub const LATE_MODULES: Modules = Modules { directory: c"/usr/lib/kios/modules", list: c"late", once: false };
 /// Bytes of the longest module list.
-pub const MODULE_LIST_BYTES: usize = 8192;
+pub const MODULE_LIST_BYTES: usize = 4096;
 
 // ---- Mounts ---------------------------------------------------------------------------------------------------------
 
-/// A file system to mount at boot.
+/// A file system to mount at boot. In mountinfo its type is also its source.
 pub struct Mount {
-    /// What mount(2) calls source; names the file system in mountinfo.
-    pub source: Text,
     /// Mount point.
     pub target: Text,
     /// File system type.
@@ -67,19 +65,8 @@ pub struct Mount {
     pub flags: MountFlags,
     /// Options of the file system.
     pub data: Text,
-    /// What to do with the mount point first.
-    pub point: Point,
     /// What a failure means.
     pub need: Need,
-}
-
-/// How a mount point comes to be.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Point {
-    /// It is in the root image or made by the file system above.
-    Exists,
-    /// Init makes the directory.
-    Made,
 }
 
 /// What the failure of a step or a mount means.
@@ -95,48 +82,32 @@ const SAFE: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 const API: MountFlags = SAFE.union(MountFlags::NOEXEC);
 
 /// devtmpfs: mounted in the initramfs for the first descriptors, and in the root.
-pub const DEV: Mount = Mount {
-    source: t(c"devtmpfs"),
-    target: t(c"/dev"),
-    kind: t(c"devtmpfs"),
-    flags: MountFlags::NOSUID,
-    data: t(c"mode=0755"),
-    point: Point::Made,
-    need: Need::Degraded,
-};
+pub const DEV: Mount = degraded(c"devtmpfs", c"/dev", MountFlags::NOSUID, c"mode=0755");
 
-/// The API file systems, in order.
+/// The API file systems, in order; a mount point that is missing is made where that can be done.
 pub const MOUNTS: &[Mount] = &[
-    Mount { need: Need::Fatal, ..api(c"proc", c"/proc", c"proc", c"") },
-    api(c"sysfs", c"/sys", c"sysfs", c""),
+    fatal(c"proc", c"/proc", API, c""),
+    degraded(c"sysfs", c"/sys", API, c""),
     DEV,
-    Mount {
-        flags: MountFlags::NOSUID,
-        point: Point::Made,
-        ..api(c"devpts", c"/dev/pts", c"devpts", c"gid=5,mode=0620,ptmxmode=0666")
-    },
-    Mount { flags: SAFE, point: Point::Made, ..api(c"shm", c"/dev/shm", c"tmpfs", c"mode=1777") },
-    Mount { point: Point::Made, ..api(c"mqueue", c"/dev/mqueue", c"mqueue", c"") },
-    Mount { point: Point::Made, flags: SAFE, ..api(c"hugetlbfs", c"/dev/hugepages", c"hugetlbfs", c"") },
-    api(c"securityfs", c"/sys/kernel/security", c"securityfs", c""),
-    api(c"debugfs", c"/sys/kernel/debug", c"debugfs", c"mode=0700"),
-    api(c"tracefs", c"/sys/kernel/tracing", c"tracefs", c"mode=0700"),
-    api(c"bpf", c"/sys/fs/bpf", c"bpf", c"mode=0700"),
-    api(c"cgroup2", c"/sys/fs/cgroup", c"cgroup2", c"nsdelegate,memory_recursiveprot"),
-    Mount { flags: SAFE, need: Need::Fatal, ..api(c"run", c"/run", c"tmpfs", c"mode=0755") },
-    Mount { flags: SAFE, ..api(c"tmp", c"/tmp", c"tmpfs", c"mode=1777") },
+    degraded(c"devpts", c"/dev/pts", MountFlags::NOSUID, c"gid=5,mode=0620,ptmxmode=0666"),
+    degraded(c"tmpfs", c"/dev/shm", SAFE, c"mode=1777"),
+    degraded(c"mqueue", c"/dev/mqueue", API, c""),
+    degraded(c"hugetlbfs", c"/dev/hugepages", SAFE, c""),
+    degraded(c"securityfs", c"/sys/kernel/security", API, c""),
+    degraded(c"debugfs", c"/sys/kernel/debug", API, c"mode=0700"),
+    degraded(c"tracefs", c"/sys/kernel/tracing", API, c"mode=0700"),
+    degraded(c"bpf", c"/sys/fs/bpf", API, c"mode=0700"),
+    degraded(c"cgroup2", c"/sys/fs/cgroup", API, c"nsdelegate,memory_recursiveprot"),
+    fatal(c"tmpfs", c"/run", SAFE, c"mode=0755"),
+    degraded(c"tmpfs", c"/tmp", SAFE, c"mode=1777"),
 ];
 
-const fn api(source: &'static CStr, target: &'static CStr, kind: &'static CStr, data: &'static CStr) -> Mount {
-    Mount {
-        source: t(source),
-        target: t(target),
-        kind: t(kind),
-        flags: API,
-        data: t(data),
-        point: Point::Exists,
-        need: Need::Degraded,
-    }
+const fn degraded(kind: &'static CStr, target: &'static CStr, flags: MountFlags, data: &'static CStr) -> Mount {
+    Mount { target: t(target), kind: t(kind), flags, data: t(data), need: Need::Degraded }
+}
+
+const fn fatal(kind: &'static CStr, target: &'static CStr, flags: MountFlags, data: &'static CStr) -> Mount {
+    Mount { need: Need::Fatal, ..degraded(kind, target, flags, data) }
 }
 
 /// Links that devtmpfs does not make: (target, link).
@@ -266,7 +237,7 @@ pub const POD_CGROUPS: &[Text] = &[t(c"kubepods"), t(c"podruntime/shims")];
 /// A service: a program that init starts and keeps alive.
 pub struct Service {
     /// Name in init's lines.
-    pub name: &'static str,
+    pub name: Text,
     /// Program, below the root.
     pub program: Text,
     /// Configuration file, below the root.
@@ -303,7 +274,7 @@ pub const KUBELET: usize = 1;
 /// The two services, in the order they start; each waits for the one before to be ready.
 pub const SERVICES: [Service; 2] = [
     Service {
-        name: "containerd",
+        name: t(c"containerd"),
         program: t(c"usr/bin/containerd"),
         config: t(c"etc/kios/containerd.toml"),
         arguments: &[c"containerd", c"--config=/proc/self/fd/5"],
@@ -315,7 +286,7 @@ pub const SERVICES: [Service; 2] = [
         stop_limit: 10_000,
     },
     Service {
-        name: "kubelet",
+        name: t(c"kubelet"),
         program: t(c"usr/bin/kubelet"),
         config: t(c"etc/kios/kubelet.yaml"),
         arguments: &[c"kubelet", c"--config=/proc/self/fd/5", c"--runtime-cgroups=/podruntime/runtime"],

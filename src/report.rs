@@ -7,9 +7,10 @@ use core::ffi::CStr;
 use core::panic::Location;
 use core::sync::atomic::{AtomicBool, Ordering};
 use heapless::Vec;
-use rustix::io::write;
+use rustix::io::{Errno, write};
 
 use crate::error::{self, Error};
+use crate::sys::text::{Text, t};
 use crate::sys::{clock, stdio};
 use crate::{plan, stop};
 
@@ -28,15 +29,19 @@ pub fn line() -> Line {
 fn at(micros: u64) -> Line {
     let millis = micros / 1_000;
     let mut line = Line(Vec::new());
-    line.text(plan::KMSG_LEVEL).text("kios: [").number(millis / 1_000).text(".");
-    line.digits(millis % 1_000, 3).text("] ");
+    line.text(plan::KMSG_LEVEL).text(c"kios: [").number(millis / 1_000).text(c".");
+    line.digits(millis % 1_000, 3).text(c"] ");
     line
 }
 
 impl Line {
     /// Adds text.
-    pub fn text(&mut self, text: &str) -> &mut Line {
-        self.bytes(text.as_bytes())
+    pub fn text(&mut self, text: impl Into<Text>) -> &mut Line {
+        self.constant(text.into())
+    }
+
+    fn constant(&mut self, text: Text) -> &mut Line {
+        self.bytes(text.get().to_bytes())
     }
 
     /// Adds bytes; all but printable ASCII becomes `?`, so that no one writes control sequences through init's lines.
@@ -80,20 +85,34 @@ impl Line {
 
     /// Adds `what: ERRNO`.
     pub fn error(&mut self, error: &Error) -> &mut Line {
-        self.path(error.what.get()).text(": ").bytes(error::name(error.errno))
+        self.text(error.what).text(c": ").errno(error.errno)
+    }
+
+    /// Adds an errno by name.
+    pub fn errno(&mut self, errno: Errno) -> &mut Line {
+        self.named(t(c"E"), error::name(errno), errno.raw_os_error())
+    }
+
+    /// Adds a name with its prefix; the prefix and the number where it has none.
+    pub fn named(&mut self, prefix: Text, name: Option<&[u8]>, number: i32) -> &mut Line {
+        self.text(prefix);
+        match name {
+            Some(name) => self.bytes(name),
+            None => self.number(u64::from(number.unsigned_abs())),
+        }
     }
 
     /// Sends the line. A sink that fails has no better place to say so.
     pub fn send(&mut self) {
         let _ = self.0.push(b'\n');
-        let _ = write(stdio::get(stdio::CONSOLE), self.0.get(plan::KMSG_LEVEL.len()..).unwrap_or(&[]));
+        let _ = write(stdio::get(stdio::CONSOLE), self.0.get(plan::KMSG_LEVEL.count_bytes()..).unwrap_or(&[]));
         let _ = write(stdio::get(stdio::KMSG), &self.0);
     }
 }
 
 /// Says that `error` made the machine do with less.
 pub fn degraded(error: &Error) {
-    line().error(error).text(" (degraded)").send();
+    line().error(error).text(c" (degraded)").send();
 }
 
 /// The last words of a panic, which no code here means to reach: where it was, then a restart. A panic within goes
@@ -104,9 +123,9 @@ pub fn epitaph(location: Option<&Location<'_>>) -> ! {
         stop::restart_now();
     }
     let mut line = line();
-    line.text("panic at ");
+    line.text(c"panic at ");
     if let Some(place) = location {
-        line.text(place.file()).text(":").number(u64::from(place.line()));
+        line.bytes(place.file().as_bytes()).text(c":").number(u64::from(place.line()));
     }
     line.send();
     stop::restart_after_pause()
@@ -118,7 +137,7 @@ mod tests {
     use rustix::io::Errno;
 
     fn shown(line: &Line) -> &str {
-        core::str::from_utf8(&line.0[plan::KMSG_LEVEL.len()..]).unwrap()
+        core::str::from_utf8(&line.0[plan::KMSG_LEVEL.count_bytes()..]).unwrap()
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The cgroup tree that kubelet's own hangs beside (contract.md §6): init's, and one for each service and for the shims.
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{CWD, Mode, OFlags, mkdirat};
 use rustix::io::Errno;
 
@@ -8,6 +8,7 @@ use super::Step;
 use super::kernel::put;
 use crate::error::{During, Error, Result};
 use crate::plan;
+use crate::sys::fd::Fd;
 use crate::sys::file;
 use crate::sys::text::{Text, t};
 
@@ -15,9 +16,9 @@ use crate::sys::text::{Text, t};
 #[derive(Default)]
 pub struct Cgroups {
     /// The root of the tree.
-    pub root: Option<OwnedFd>,
+    pub root: Option<Fd>,
     /// By index into [`plan::SERVICES`].
-    pub services: [Option<OwnedFd>; plan::SERVICES.len()],
+    pub services: [Option<Fd>; plan::SERVICES.len()],
 }
 
 /// Makes the cgroups, moves init into its own, and opens the services'.
@@ -64,6 +65,6 @@ fn enable(step: &mut Step, cgroup: BorrowedFd<'_>) {
     }
 }
 
-fn directory(at: BorrowedFd<'_>, path: Text) -> Result<OwnedFd> {
+fn directory(at: BorrowedFd<'_>, path: Text) -> Result<Fd> {
     file::open(at, path.get(), OFlags::RDONLY | OFlags::DIRECTORY).during(path)
 }

@@ -4,12 +4,12 @@
 //! domain, and the kernel denies it to look into, trace or signal-by-descriptor what is outside: PID 1. Decided once, at
 //! boot; from then on a service that cannot enter its domain is not started.
 
-use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
 use super::{Step, kernel};
 use crate::error::{During, Error, Result};
 use crate::plan;
+use crate::sys::fd::Fd;
 use crate::sys::landlock;
 
 /// What was decided.
@@ -19,7 +19,7 @@ pub enum Isolation {
     #[default]
     PtraceScope,
     /// Services enter a domain of this ruleset.
-    Landlock(OwnedFd),
+    Landlock(Fd),
 }
 
 impl Isolation {
@@ -44,7 +44,7 @@ pub fn decide(step: &mut Step, isolation: &mut Isolation) -> Result<()> {
         Ok(ruleset) => *isolation = Isolation::Landlock(ruleset),
         Err(errno) => {
             step.degrade(Error::new(c"landlock scope, process 1 is less isolated", errno));
-            step.check(kernel::set_one(&plan::PTRACE_SCOPE));
+            step.check(kernel::set_one(plan::PTRACE_SCOPE));
         }
     }
     Ok(())

@@ -17,14 +17,14 @@ pub fn put(directory: BorrowedFd<'_>, path: Text, value: Text) -> Result<()> {
 }
 
 /// Sets one kernel setting. Errors: of open(2) and write(2).
-pub fn set_one(&(path, value): &Sysctl) -> Result<()> {
-    let root = file::open(CWD, plan::SYSCTL_ROOT, OFlags::PATH | OFlags::DIRECTORY).during(plan::SYSCTL_ROOT)?;
+pub fn set_one((path, value): Sysctl) -> Result<()> {
+    let root = file::open(CWD, plan::SYSCTL_ROOT, OFlags::PATH | OFlags::DIRECTORY).during(path)?;
     put(root.as_fd(), path, value)
 }
 
 /// Sets them all, then locks the kernel down.
 pub fn set(step: &mut Step) -> Result<()> {
-    for setting in plan::SYSCTLS {
+    for &setting in plan::SYSCTLS {
         step.check(set_one(setting));
     }
     let (path, level) = plan::LOCKDOWN;

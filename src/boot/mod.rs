@@ -15,7 +15,7 @@ mod mounts;
 mod programs;
 mod root;
 
-use rustix::fd::OwnedFd;
+use core::ffi::CStr;
 use rustix::process::getpid;
 
 pub use cgroups::Cgroups;
@@ -28,6 +28,8 @@ pub use programs::Programs;
 use crate::error::{During, Error, Result};
 use crate::report;
 use crate::run::supervisor::Supervisor;
+use crate::sys::fd::Fd;
+use crate::sys::text::{Text, t};
 use crate::sys::{clock, process, signal};
 
 /// What boot leaves to the main loop: descriptors opened before anything else ran, and the services.
@@ -39,7 +41,7 @@ pub struct Machine {
     /// How PID 1 is kept apart from what it starts.
     pub isolation: Isolation,
     /// Where all signals are read from.
-    pub signals: Option<OwnedFd>,
+    pub signals: Option<Fd>,
     /// The two services.
     pub supervisor: Supervisor,
 }
@@ -74,24 +76,24 @@ impl Step {
 type Run = fn(&mut Step, &mut Machine) -> Result<()>;
 
 /// The boot, in order.
-const STEPS: [(&str, Run); 12] = [
-    ("console", |step, _| console::open(step)),
-    ("root", |step, machine| root::take(step, &mut machine.programs)),
-    ("kernel-root", |step, _| root::confine_kernel(step)),
-    ("namespace", |step, _| mounts::make_private(step)),
-    ("programs", |step, machine| programs::open(step, &mut machine.programs)),
-    ("mounts", |step, _| mounts::mount_all(step)),
-    ("modules", |step, _| modules::load_early(step)),
-    ("kernel", |step, _| kernel::set(step)),
-    ("data", |step, _| data::mount(step)),
-    ("identity", |step, _| identity::set(step)),
-    ("cgroups", |step, machine| cgroups::make(step, &mut machine.cgroups)),
-    ("isolation", |step, machine| isolation::decide(step, &mut machine.isolation)),
+const STEPS: [(Text, Run); 12] = [
+    (t(c"console"), |step, _| console::open(step)),
+    (t(c"root"), |step, machine| root::take(step, &mut machine.programs)),
+    (t(c"kernel-root"), |step, _| root::confine_kernel(step)),
+    (t(c"namespace"), |step, _| mounts::make_private(step)),
+    (t(c"programs"), |step, machine| programs::open(step, &mut machine.programs)),
+    (t(c"mounts"), |step, _| mounts::mount_all(step)),
+    (t(c"modules"), |step, _| modules::load_early(step)),
+    (t(c"kernel"), |step, _| kernel::set(step)),
+    (t(c"data"), |step, _| data::mount(step)),
+    (t(c"identity"), |step, _| identity::set(step)),
+    (t(c"cgroups"), |step, machine| cgroups::make(step, &mut machine.cgroups)),
+    (t(c"isolation"), |step, machine| isolation::decide(step, &mut machine.isolation)),
 ];
 
 /// Names of the boot steps, in order: README lists them.
-pub fn step_names() -> impl Iterator<Item = &'static str> {
-    STEPS.iter().map(|(name, _)| *name)
+pub fn step_names() -> impl Iterator<Item = &'static CStr> {
+    STEPS.iter().map(|(name, _)| name.get())
 }
 
 /// Ends the process where it is not process 1: run by hand, init says so and touches nothing.
@@ -117,10 +119,10 @@ pub fn boot() -> Result<Machine> {
         let mut step = Step { first: None };
         run(&mut step, &mut machine)?;
         let mut line = report::line();
-        line.number(at).text("/").number(STEPS.len() as u64).text(" ").text(name);
-        line.text(" ").number(clock::since_power_on().saturating_sub(began)).text("us");
+        line.number(at).text(c"/").number(STEPS.len() as u64).text(c" ").text(name);
+        line.text(c" ").number(clock::since_power_on().saturating_sub(began)).text(c"us");
         if let Some(error) = &step.first {
-            line.text(" (degraded: ").error(error).text(")");
+            line.text(c" (degraded: ").error(error).text(c")");
         }
         line.send();
     }

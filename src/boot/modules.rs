@@ -5,18 +5,19 @@ use rustix::fs::{AtFlags, CWD, OFlags, unlinkat};
 use rustix::io::{Errno, read};
 use rustix::system::finit_module;
 
-use super::formats::{Path, module_names};
+use super::formats::module_names;
 use super::{Step, kernel};
-use crate::error::{self, During, Error, Result};
+use crate::error::{During, Error, Result};
 use crate::plan::{self, Modules};
 use crate::report;
+use crate::sys::text::Path;
 use crate::sys::{file, process};
 
 /// Modules loaded and failed.
 #[derive(Default)]
 struct Count {
-    loaded: u64,
-    failed: u64,
+    loaded: u32,
+    failed: u32,
 }
 
 /// Loads what mounting the root image needs. A root in the initramfs' own files may come with no list.
@@ -40,13 +41,13 @@ pub fn load_late() -> Result<()> {
     }
     let result = load(&plan::LATE_MODULES);
     let mut line = report::line();
-    line.text("late modules: ");
+    line.text(c"late modules: ");
     match &result {
-        Ok(count) => line.number(count.loaded).text(" loaded, ").number(count.failed).text(" failed"),
-        Err(error) => line.error(error).text(" (degraded)"),
+        Ok(count) => line.number(count.loaded.into()).text(c" loaded, ").number(count.failed.into()).text(c" failed"),
+        Err(error) => line.error(error).text(c" (degraded)"),
     }
     .send();
-    for setting in plan::LATE_SYSCTLS {
+    for &setting in plan::LATE_SYSCTLS {
         if let Err(error) = kernel::set_one(setting) {
             report::degraded(&error);
         }
@@ -68,8 +69,9 @@ fn load(modules: &Modules) -> Result<Count> {
     let mut bytes = [0; plan::MODULE_LIST_BYTES];
     let got = read(&list, &mut bytes).during(c"read module list")?;
     let mut count = Count::default();
+    let mut path = Path::new();
     for name in module_names(bytes.get(..got).unwrap_or(&[])) {
-        let Some(path) = Path::new(&[name]) else { continue };
+        path.set(&[name]);
         let module = file::open(directory, path.get(), OFlags::RDONLY);
         match module.and_then(|file| finit_module(&file, c"", 0)) {
             // Loaded before, or built in.
@@ -77,7 +79,7 @@ fn load(modules: &Modules) -> Result<Count> {
             Err(errno) => {
                 count.failed += 1;
                 let mut line = report::line();
-                line.text("module ").bytes(name).text(": ").bytes(error::name(errno)).text(" (degraded)").send();
+                line.text(c"module ").bytes(name).text(c": ").errno(errno).text(c" (degraded)").send();
             }
         }
         if modules.once {

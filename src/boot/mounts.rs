@@ -1,7 +1,7 @@
 //! The API file systems.
 
 use core::ffi::CStr;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::AsFd;
 use rustix::fs::{CWD, Mode, mkdirat, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -10,19 +10,18 @@ use rustix::mount::{
 
 use super::Step;
 use crate::error::{During, Result};
-use crate::plan::{self, Mount, Need, Point};
+use crate::plan::{self, Mount, Need};
+use crate::sys::fd::Fd;
 use crate::sys::file;
 use crate::sys::text::Text;
 
 /// Mounts one entry of the table. One that is mounted already counts as mounted (mount(2): EBUSY is the same file system
 /// at the same place). Errors: of mount(2).
 pub fn mount(entry: &Mount) -> Result<()> {
-    if entry.point == Point::Made {
-        // Fails where it exists, and where it cannot be made mount says why.
-        let _ = mkdirat(CWD, entry.target.get(), Mode::from_raw_mode(0o755));
-    }
-    let (source, kind, data) = (entry.source.get(), entry.kind.get(), entry.data.get());
-    match mount_at(source, entry.target.get(), kind, entry.flags, data) {
+    let (target, kind) = (entry.target.get(), entry.kind.get());
+    // Most exist; where one cannot be made, mount says why.
+    let _ = mkdirat(CWD, target, Mode::from_raw_mode(0o755));
+    match mount_at(kind, target, kind, entry.flags, entry.data.get()) {
         Err(Errno::BUSY) => Ok(()),
         result => result.during(entry.target),
     }
@@ -57,7 +56,7 @@ pub fn link_once(target: Text, link: Text) -> Result<()> {
 
 /// A mount attached to nothing, of a new file system of type `kind` with `options`. Errors: of fsopen(2), fsconfig(2) and
 /// fsmount(2).
-pub fn detached(kind: &CStr, options: &[(Text, Text)], attributes: MountAttrFlags) -> rustix::io::Result<OwnedFd> {
+pub fn detached(kind: &CStr, options: &[(Text, Text)], attributes: MountAttrFlags) -> rustix::io::Result<Fd> {
     let context = file::file_system(kind)?;
     for &(key, value) in options {
         fsconfig_set_string(context.as_fd(), key.get(), value.get())?;

@@ -3,12 +3,13 @@
 //! A service starts and restarts from these descriptors: what lies at a path by then does not matter. The program's is
 //! close-on-exec, so that a binfmt_misc handler gets ENOENT instead of a descriptor, and never runs in its place.
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{CWD, OFlags};
 
 use super::Step;
 use crate::error::{During, Error, Result};
 use crate::plan;
+use crate::sys::fd::Fd;
 use crate::sys::file;
 use crate::sys::text::{Text, t};
 
@@ -16,16 +17,16 @@ use crate::sys::text::{Text, t};
 #[derive(Default)]
 pub struct Files {
     /// The program.
-    pub program: Option<OwnedFd>,
+    pub program: Option<Fd>,
     /// Its configuration file.
-    pub config: Option<OwnedFd>,
+    pub config: Option<Fd>,
 }
 
 /// The files of all services.
 #[derive(Default)]
 pub struct Programs {
     /// A second, detached mount of the root image; the root itself where there is no image.
-    pub base: Option<OwnedFd>,
+    pub base: Option<Fd>,
     /// By index into [`plan::SERVICES`].
     pub files: [Files; plan::SERVICES.len()],
 }
@@ -33,7 +34,7 @@ pub struct Programs {
 /// Opens them. A service whose program is missing is tried again and again by the main loop, which says so each time.
 pub fn open(step: &mut Step, programs: &mut Programs) -> Result<()> {
     let base = programs.base.take();
-    let base = base.as_ref().map_or(CWD, OwnedFd::as_fd);
+    let base = base.as_ref().map_or(CWD, Fd::as_fd);
     for (service, files) in plan::SERVICES.iter().zip(&mut programs.files) {
         let path = OFlags::PATH | OFlags::NOFOLLOW;
         files.program = step.check(open_one(base, service.program, path));
@@ -43,7 +44,7 @@ pub fn open(step: &mut Step, programs: &mut Programs) -> Result<()> {
     Ok(())
 }
 
-fn open_one(base: BorrowedFd<'_>, path: Text, flags: OFlags) -> Result<OwnedFd> {
+fn open_one(base: BorrowedFd<'_>, path: Text, flags: OFlags) -> Result<Fd> {
     file::open(base, path.get(), flags).during(path)
 }
 

@@ -6,7 +6,6 @@
 //! pod reaches in a service's namespace by detaching the root there.
 
 use core::ffi::CStr;
-use rustix::fd::OwnedFd;
 use rustix::fs::{
     Access, AtFlags, CWD, FallocateFlags, Mode, OFlags, access, fallocate, fstat, mkdirat, sendfile, statfs, unlinkat,
 };
@@ -17,6 +16,7 @@ use rustix::process::{chdir, chroot, fchdir};
 use super::formats::{SUPERBLOCK_AT, SUPERBLOCK_BYTES, erofs_bytes};
 use super::{Programs, Step, modules, mounts};
 use crate::error::{During, Error, Result};
+use crate::sys::fd::Fd;
 use crate::sys::text::t;
 use crate::sys::{file, process};
 use crate::{plan, report};
@@ -43,7 +43,7 @@ pub fn take(step: &mut Step, programs: &mut Programs) -> Result<()> {
         }
         Err(Errno::NOENT) if access(plan::ROOT_MARK, Access::EXISTS).is_ok() => {
             mount_bind_recursive(c"/", plan::NEW_ROOT).during(c"bind root")?;
-            report::line().text("root: the initramfs' own files, which pods can write").send();
+            report::line().text(c"root: the initramfs' own files, which pods can write").send();
         }
         Err(errno) => return Err(Error::new(c"open root image", errno)),
     }
@@ -55,7 +55,7 @@ pub fn take(step: &mut Step, programs: &mut Programs) -> Result<()> {
 
 /// Checks the image's length, and sees to it that its file is on a ramfs, which EROFS can be mounted from; a tmpfs
 /// refuses (ENOTBLK). Returns its path.
-fn on_ramfs(image: OwnedFd) -> Result<&'static CStr> {
+fn on_ramfs(image: Fd) -> Result<&'static CStr> {
     let mut superblock = [0; SUPERBLOCK_BYTES];
     let got = pread(&image, &mut superblock, SUPERBLOCK_AT).during(c"read root image")?;
     let needed = superblock.get(..got).and_then(erofs_bytes);
@@ -75,7 +75,7 @@ fn on_ramfs(image: OwnedFd) -> Result<&'static CStr> {
 }
 
 /// Copies the image to a ramfs, freeing what was copied as it goes: both never are in memory whole.
-fn copy(image: &OwnedFd, length: u64) -> Result<()> {
+fn copy(image: &Fd, length: u64) -> Result<()> {
     mount(c"ramfs", plan::NEW_ROOT, c"ramfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=0700")
         .during(c"mount ramfs")?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
@@ -93,7 +93,7 @@ fn copy(image: &OwnedFd, length: u64) -> Result<()> {
 }
 
 /// A detached mount of the EROFS in the file at `source`, with a superblock of its own.
-fn erofs(source: &'static CStr) -> Result<OwnedFd> {
+fn erofs(source: &'static CStr) -> Result<Fd> {
     let attributes =
         MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     mounts::detached(c"erofs", &[(t(c"source"), t(source))], attributes).during(c"mount root image")

@@ -9,7 +9,6 @@ pub mod supervisor;
 
 use core::mem::MaybeUninit;
 use rustix::event::epoll;
-use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
@@ -18,6 +17,7 @@ pub use signals::Request;
 use crate::boot::{self, Machine};
 use crate::error::{During, Error, Result};
 use crate::plan::{self, Millis};
+use crate::sys::fd::Fd;
 use crate::sys::{clock, file, signal};
 use crate::{report, stop};
 
@@ -126,13 +126,13 @@ fn watch(machine: &mut Machine) -> Result<Request> {
     }
 }
 
-fn tend(machine: &mut Machine, epoll: &OwnedFd) {
+fn tend(machine: &mut Machine, epoll: &Fd) {
     let parts = (&machine.programs, &machine.cgroups, &machine.isolation);
     machine.supervisor.tend(parts, epoll, now());
 }
 
 /// Reads the pending signals: the last end asked for, and whether a child ended.
-pub fn read_signals(signals: &OwnedFd) -> (Option<Request>, bool) {
+pub fn read_signals(signals: &Fd) -> (Option<Request>, bool) {
     let mut request = None;
     let mut child = false;
     let mut batch = [MaybeUninit::uninit(); 8];

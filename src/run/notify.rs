@@ -3,21 +3,21 @@
 //! Each start makes a tmpfs that is attached to nothing, with the socket in it; the service's process attaches it in its
 //! own namespace. The sender is also checked by SCM_CREDENTIALS, which alone would not do: root can write any pid there.
 
-use rustix::fd::OwnedFd;
 use rustix::mount::MountAttrFlags;
 use rustix::process::{Pid, chdir, fchdir};
 
 use crate::boot;
 use crate::error::{During, Result};
 use crate::plan;
+use crate::sys::fd::Fd;
 use crate::sys::net;
 
 /// A bound socket, and the detached mount it is in.
 pub struct Notify {
     /// Init's end.
-    pub socket: OwnedFd,
+    pub socket: Fd,
     /// For the service's process to attach.
-    pub mount: OwnedFd,
+    pub mount: Fd,
 }
 
 /// Makes the socket. Errors: of the mount and socket calls.
@@ -33,7 +33,7 @@ pub fn listen() -> Result<Notify> {
 }
 
 /// Reads one datagram; whether it is process `pid` saying that it is ready.
-pub fn says_ready(socket: &OwnedFd, pid: Option<Pid>) -> bool {
+pub fn says_ready(socket: &Fd, pid: Option<Pid>) -> bool {
     let mut space = [0; 256];
     let Ok((bytes, sender)) = net::receive(socket, &mut space) else { return false };
     let sender = sender.and_then(|sender| Pid::from_raw(sender.try_into().ok()?));

@@ -1,14 +1,14 @@
 //! The power button: input devices that may send KEY_POWER (ACPI's button, gpio-keys).
 
-use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, OFlags};
 use rustix::io::read;
 
 use crate::plan;
+use crate::sys::fd::Fd;
 use crate::sys::file;
 
 /// The input devices that were there at boot, by index into [`plan::INPUTS`].
-pub type Inputs = [Option<OwnedFd>; plan::INPUTS.len()];
+pub type Inputs = [Option<Fd>; plan::INPUTS.len()];
 
 /// Bytes of a struct input_event on 64-bit machines: time 16, type 2, code 2, value 4 (linux/input.h).
 const EVENT_BYTES: usize = 24;
@@ -19,7 +19,7 @@ pub fn open() -> Inputs {
 }
 
 /// Reads what an input device has to say: whether the power key was pressed. Errors: ENODEV once it is gone.
-pub fn pressed(input: &OwnedFd) -> rustix::io::Result<bool> {
+pub fn pressed(input: &Fd) -> rustix::io::Result<bool> {
     let mut bytes = [0; EVENT_BYTES * 16];
     let got = read(input, &mut bytes)?;
     Ok(bytes.get(..got).unwrap_or(&[]).chunks_exact(EVENT_BYTES).any(is_power_key))

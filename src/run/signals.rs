@@ -1,6 +1,7 @@
 //! What signals ask of PID 1, and their names. Pure.
 
 use crate::error;
+use crate::sys::text::{Text, t};
 
 /// An end of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,11 +16,11 @@ pub enum Request {
 
 impl Request {
     /// Its name in init's lines.
-    pub fn name(self) -> &'static str {
+    pub fn name(self) -> Text {
         match self {
-            Request::PowerOff => "power-off",
-            Request::Reboot => "reboot",
-            Request::Halt => "halt",
+            Request::PowerOff => t(c"power-off"),
+            Request::Reboot => t(c"reboot"),
+            Request::Halt => t(c"halt"),
         }
     }
 }
@@ -44,14 +45,15 @@ pub fn request(number: u32) -> Option<Request> {
 /// SIGCHLD.
 pub const CHILD: u32 = 17;
 
-/// Signals 1.. in order (signal(7), every architecture but alpha, mips, parisc and sparc).
-const NAMES: &[u8] =
-    b"SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 SIGSEGV SIGUSR2 SIGPIPE \
-SIGALRM SIGTERM SIGSTKFLT SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGXCPU SIGXFSZ SIGVTALRM SIGPROF \
-SIGWINCH SIGIO SIGPWR SIGSYS";
+/// Names by number, as [`error::word`] has them, without SIG (signal(7), every architecture but alpha, mips, parisc and
+/// sparc).
+const NAMES: &[u8] = b"\x01HUP\0\x02INT\0\x03QUIT\0\x04ILL\0\x05TRAP\0\x06ABRT\0\x07BUS\0\x08FPE\0\x09KILL\0\x0aUSR1\0\
+\x0bSEGV\0\x0cUSR2\0\x0dPIPE\0\x0eALRM\0\x0fTERM\0\x10STKFLT\0\x11CHLD\0\x12CONT\0\x13STOP\0\
+\x14TSTP\0\x15TTIN\0\x16TTOU\0\x17URG\0\x18XCPU\0\x19XFSZ\0\x1aVTALRM\0\x1bPROF\0\x1cWINCH\0\x1dIO\0\
+\x1ePWR\0\x1fSYS";
 
-/// The name of signal `number`; `?` for a real-time one.
-pub fn name(number: i32) -> &'static [u8] {
+/// The name of signal `number` without its SIG; none for a real-time one.
+pub fn name(number: i32) -> Option<&'static [u8]> {
     error::word(NAMES, number)
 }
 
@@ -62,10 +64,10 @@ mod tests {
     #[test]
     fn signals_have_the_names_nix_gives_them() {
         for signal in nix::sys::signal::Signal::iterator() {
-            assert_eq!(name(signal as i32), signal.as_str().as_bytes());
+            assert_eq!(name(signal as i32), Some(&signal.as_str().as_bytes()[3..]));
         }
-        assert_eq!(name(0), b"?");
-        assert_eq!(name(40), b"?");
+        assert_eq!(name(0), None);
+        assert_eq!(name(40), None);
     }
 
     #[test]

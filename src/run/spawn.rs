@@ -1,6 +1,6 @@
 //! Starting a service: everything between the fork and the program's first instruction.
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
 use rustix::process::{Pid, Resource, Rlimit, setrlimit, setsid};
@@ -10,6 +10,7 @@ use crate::boot::{Cgroups, Isolation, Programs, kernel_put};
 use crate::error::{During, Error, Result};
 use crate::plan::{self, Service};
 use crate::report;
+use crate::sys::fd::Fd;
 use crate::sys::text::t;
 use crate::sys::{file, process, signal, stdio};
 
@@ -18,7 +19,7 @@ pub struct Started {
     /// The process.
     pub pid: Pid,
     /// Where it says that it is ready.
-    pub notify: OwnedFd,
+    pub notify: Fd,
 }
 
 /// Starts service `index`. What fails after the fork is said by the child, which then exits with 1. Errors: no program;
@@ -26,7 +27,7 @@ pub struct Started {
 pub fn start(index: usize, programs: &Programs, cgroups: &Cgroups, isolation: &Isolation) -> Result<Started> {
     let (program, config) = programs.of(index)?;
     let notify = notify::listen()?;
-    let cgroup = cgroups.services.get(index).and_then(Option::as_ref).map(OwnedFd::as_fd);
+    let cgroup = cgroups.services.get(index).and_then(Option::as_ref).map(Fd::as_fd);
     if let Some(pid) = process::fork(cgroup).during(c"fork")? {
         return Ok(Started { pid, notify: notify.socket });
     }
@@ -37,7 +38,7 @@ pub fn start(index: usize, programs: &Programs, cgroups: &Cgroups, isolation: &I
             Error { what: service.program, errno: process::execute(program, service.arguments, service.environment) }
         }
     };
-    report::line().text("start ").text(service.name).text(": ").error(&error).send();
+    report::line().text(c"start ").text(service.name).text(c": ").error(&error).send();
     process::exit(1)
 }
 

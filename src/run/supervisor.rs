@@ -1,7 +1,6 @@
 //! The two services: starts what is due, hears what they say, and notes how they end.
 
 use rustix::event::epoll;
-use rustix::fd::OwnedFd;
 use rustix::process::{Pid, Signal, WaitStatus, kill_process};
 
 use super::service::Service;
@@ -10,12 +9,14 @@ use crate::boot::{Cgroups, Isolation, Programs};
 use crate::error::{During, Error};
 use crate::plan::{self, Millis};
 use crate::report;
+use crate::sys::fd::Fd;
+use crate::sys::text::t;
 
 /// A service with its process.
 struct Unit {
     service: Service,
     pid: Option<Pid>,
-    notify: Option<OwnedFd>,
+    notify: Option<Fd>,
     since: Millis,
 }
 
@@ -37,12 +38,7 @@ impl Supervisor {
     }
 
     /// Starts each service that is due and whose predecessor is ready, and kills a start that takes too long.
-    pub fn tend(
-        &mut self,
-        (programs, cgroups, isolation): (&Programs, &Cgroups, &Isolation),
-        epoll: &OwnedFd,
-        now: Millis,
-    ) {
+    pub fn tend(&mut self, (programs, cgroups, isolation): (&Programs, &Cgroups, &Isolation), epoll: &Fd, now: Millis) {
         let mut may_start = true;
         for (index, (unit, plan)) in self.units.iter_mut().zip(&plan::SERVICES).enumerate() {
             if may_start && unit.service.is_due(now) {
@@ -52,7 +48,7 @@ impl Supervisor {
                 }
             }
             if unit.service.is_overdue(now, plan.start_limit) {
-                report::line().text(plan.name).text(" is not ready in time, killing it").send();
+                report::line().text(plan.name).text(c" is not ready in time, killing it").send();
                 if let Some(pid) = unit.pid {
                     let _ = kill_process(pid, Signal::KILL);
                 }
@@ -80,12 +76,12 @@ impl Supervisor {
         let (Some(unit), Some(plan)) = (self.units.get_mut(index), plan::SERVICES.get(index)) else { return };
         let Some(socket) = &unit.notify else { return };
         if notify::says_ready(socket, unit.pid) && unit.service.ready(now) {
-            report::line().text(plan.name).text(" ready").send();
+            report::line().text(plan.name).text(c" ready").send();
         }
     }
 
     /// Notes the end of process `pid` if it is a service's.
-    pub fn reaped(&mut self, pid: Pid, status: WaitStatus, epoll: &OwnedFd, now: Millis) {
+    pub fn reaped(&mut self, pid: Pid, status: WaitStatus, epoll: &Fd, now: Millis) {
         for (unit, plan) in self.units.iter_mut().zip(&plan::SERVICES) {
             if unit.pid == Some(pid) {
                 unit.ended(plan, pid, status, epoll, now);
@@ -101,7 +97,7 @@ impl Default for Supervisor {
 }
 
 impl Unit {
-    fn started(&mut self, plan: &plan::Service, started: spawn::Started, index: usize, epoll: &OwnedFd, now: Millis) {
+    fn started(&mut self, plan: &plan::Service, started: spawn::Started, index: usize, epoll: &Fd, now: Millis) {
         self.service.started(now);
         self.pid = Some(started.pid);
         self.since = now;
@@ -112,17 +108,23 @@ impl Unit {
             report::degraded(&error);
         }
         self.notify = Some(started.notify);
-        report::line().text("started ").text(plan.name).text(" (pid ").number(pid_number(started.pid)).text(")").send();
+        report::line()
+            .text(c"started ")
+            .text(plan.name)
+            .text(c" (pid ")
+            .number(pid_number(started.pid))
+            .text(c")")
+            .send();
     }
 
     fn failed(&mut self, plan: &plan::Service, error: &Error, now: Millis) {
         let wait = self.service.ended(now);
         let mut line = report::line();
-        line.text("start ").text(plan.name).text(": ").error(error);
-        line.text(", next try in ").number(wait).text("ms").send();
+        line.text(c"start ").text(plan.name).text(c": ").error(error);
+        line.text(c", next try in ").number(wait).text(c"ms").send();
     }
 
-    fn ended(&mut self, plan: &plan::Service, pid: Pid, status: WaitStatus, epoll: &OwnedFd, now: Millis) {
+    fn ended(&mut self, plan: &plan::Service, pid: Pid, status: WaitStatus, epoll: &Fd, now: Millis) {
         self.pid = None;
         if let Some(socket) = self.notify.take() {
             // Closing alone would not do: a forked child of init may still hold a copy.
@@ -130,14 +132,14 @@ impl Unit {
         }
         let wait = self.service.ended(now);
         let mut line = report::line();
-        line.text(plan.name).text(" (pid ").number(pid_number(pid)).text(") ");
+        line.text(plan.name).text(c" (pid ").number(pid_number(pid)).text(c") ");
         match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => line.text("exited with ").number(u64::try_from(code).unwrap_or(0)),
-            (_, Some(signal)) => line.text("killed by ").bytes(signals::name(signal)),
-            _ => line.text("ended"),
+            (Some(code), _) => line.text(c"exited with ").number(u64::try_from(code).unwrap_or(0)),
+            (_, Some(signal)) => line.text(c"killed by ").named(t(c"SIG"), signals::name(signal), signal),
+            _ => line.text(c"ended"),
         };
-        line.text(" after ").number(now.saturating_sub(self.since)).text("ms");
-        line.text(", next try in ").number(wait).text("ms").send();
+        line.text(c" after ").number(now.saturating_sub(self.since)).text(c"ms");
+        line.text(c", next try in ").number(wait).text(c"ms").send();
     }
 }
 

@@ -2,7 +2,7 @@
 //! limit, so whatever happens the machine ends within the sum of the plan's limits.
 
 use rustix::event::epoll;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::AsFd;
 use rustix::fs::sync;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -13,12 +13,13 @@ use crate::error::{During, Error, Result};
 use crate::plan::{self, Millis};
 use crate::report;
 use crate::run::{self, Left, Request, now};
+use crate::sys::fd::Fd;
 use crate::sys::text::{Text, t};
 use crate::sys::{file, process, signal};
 
 /// Stops the machine in order.
 pub fn stop(machine: &mut Machine, request: Request) -> ! {
-    report::line().text("stopping for ").text(request.name()).send();
+    report::line().text(c"stopping for ").text(request.name()).send();
     let reaper = Reaper::new();
     for (index, service) in plan::SERVICES.iter().enumerate().rev() {
         if let Some(pid) = machine.supervisor.pid(index) {
@@ -27,20 +28,20 @@ pub fn stop(machine: &mut Machine, request: Request) -> ! {
     }
     let _ = kill_process_group(Pid::INIT, Signal::TERM);
     if !reaper.wait(plan::TERM_LIMIT, None) {
-        report::line().text("some processes did not end on SIGTERM").send();
+        report::line().text(c"some processes did not end on SIGTERM").send();
     }
     kill_rest(machine);
     if !reaper.wait(plan::KILL_LIMIT, None) {
-        report::line().text("some processes did not end on SIGKILL (degraded)").send();
+        report::line().text(c"some processes did not end on SIGKILL (degraded)").send();
     }
-    reaper.run_child("unmount", plan::UNMOUNT_LIMIT, || {
+    reaper.run_child(t(c"unmount"), plan::UNMOUNT_LIMIT, || {
         for &path in plan::UNMOUNTS {
             if let Err(error) = unmount(path.get(), UnmountFlags::DETACH).during(path) {
                 report::degraded(&error);
             }
         }
     });
-    reaper.run_child("sync", plan::SYNC_LIMIT, sync);
+    reaper.run_child(t(c"sync"), plan::SYNC_LIMIT, sync);
     report::line().text(request.name()).send();
     leave(match request {
         Request::PowerOff => RebootCommand::PowerOff,
@@ -51,16 +52,16 @@ pub fn stop(machine: &mut Machine, request: Request) -> ! {
 
 /// Says what the machine cannot go on without, then restarts it after a pause.
 pub fn fatal(error: Error) -> ! {
-    report::line().error(&error).text(" (fatal)").send();
+    report::line().error(&error).text(c" (fatal)").send();
     restart_after_pause()
 }
 
 /// Restarts after the plan's pause, in which the last line can be read.
 pub fn restart_after_pause() -> ! {
-    report::line().text("restarting in ").number(plan::FATAL_PAUSE / 1_000).text("s").send();
+    report::line().text(c"restarting in ").number(plan::FATAL_PAUSE / 1_000).text(c"s").send();
     let reaper = Reaper::new();
     let began = now();
-    reaper.run_child("sync", plan::SYNC_LIMIT, sync);
+    reaper.run_child(t(c"sync"), plan::SYNC_LIMIT, sync);
     reaper.pause(plan::FATAL_PAUSE.saturating_sub(now().saturating_sub(began)));
     restart_now()
 }
@@ -89,8 +90,8 @@ fn stop_service(reaper: &Reaper, service: &plan::Service, pid: Pid) {
         reaper.wait(plan::KILL_LIMIT, Some(pid));
     }
     let mut line = report::line();
-    line.text("stopped ").text(service.name).text(if in_time { "" } else { " by SIGKILL" });
-    line.text(" ").number(now().saturating_sub(began)).text("ms").send();
+    line.text(c"stopped ").text(service.name).text(if in_time { c"" } else { c" by SIGKILL" });
+    line.text(c" ").number(now().saturating_sub(began)).text(c"ms").send();
 }
 
 /// Kills the pods' cgroups, so that none escapes by forking, then all that is left.
@@ -107,15 +108,15 @@ fn kill_rest(machine: &Machine) {
     let _ = kill_process_group(Pid::INIT, Signal::KILL);
 }
 
-fn kill_cgroup(root: &OwnedFd, path: Text) -> Result<()> {
+fn kill_cgroup(root: &Fd, path: Text) -> Result<()> {
     let cgroup = file::open_beneath(root.as_fd(), path.get()).during(path)?;
     kernel_put(cgroup.as_fd(), t(c"cgroup.kill"), t(c"1"))
 }
 
 /// Waits for children to end, within limits.
 struct Reaper {
-    epoll: Option<OwnedFd>,
-    signals: Option<OwnedFd>,
+    epoll: Option<Fd>,
+    signals: Option<Fd>,
 }
 
 impl Reaper {
@@ -158,7 +159,7 @@ impl Reaper {
     }
 
     /// Does in a child what the kernel may hold up for ever, and goes on after `limit` without it.
-    fn run_child(&self, name: &str, limit: Millis, act: impl FnOnce()) {
+    fn run_child(&self, name: Text, limit: Millis, act: impl FnOnce()) {
         let began = now();
         let ended = match process::fork(None).during(c"fork") {
             Ok(None) => {
@@ -174,8 +175,8 @@ impl Reaper {
         let mut line = report::line();
         line.text(name);
         if !ended {
-            line.text(" did not end in time, going on without (degraded)");
+            line.text(c" did not end in time, going on without (degraded)");
         }
-        line.text(" ").number(now().saturating_sub(began)).text("ms").send();
+        line.text(c" ").number(now().saturating_sub(began)).text(c"ms").send();
     }
 }

@@ -13,6 +13,6 @@ pub fn since_power_on() -> u64 {
     unsafe { syscall(__NR_clock_gettime, [CLOCK_BOOTTIME as usize, now.as_mut_ptr().addr(), 0, 0, 0, 0]) };
     // SAFETY: a timespec is two integers: all zeroes is one, and so is what the kernel wrote.
     let now = unsafe { now.assume_init() };
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000)
+    // Neither is negative.
+    now.tv_sec.cast_unsigned().wrapping_mul(1_000_000).wrapping_add(now.tv_nsec.cast_unsigned() / 1_000)
 }

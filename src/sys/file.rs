@@ -1,6 +1,6 @@
 //! Calls that make a descriptor, and reading a directory.
 //!
-//! rustix has them; but without std its OwnedFd is made through an assertion with a message, and its RawDir slices: either
+//! rustix has them; but without std its Fd is made through an assertion with a message, and its RawDir slices: either
 //! brings core's formatting into the binary, a tenth of its budget.
 
 use core::ffi::CStr;
@@ -10,64 +10,67 @@ use linux_raw_sys::general::{
     EPOLL_CLOEXEC, FSOPEN_CLOEXEC, O_CLOEXEC, open_how,
 };
 use rustix::event::epoll::Event;
-use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Result;
 use rustix::mount::MountAttrFlags;
 
 use super::arch::syscall;
-use super::{check, fd_argument, owned};
+use super::fd::Fd;
+use super::{check, fd_argument};
 
 /// Opens `path` below `directory` (openat(2)), close-on-exec. Errors: of open(2).
-pub fn open(directory: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
+pub fn open(directory: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<Fd> {
     create(directory, path, flags, Mode::empty())
 }
 
 /// As [`open`], with the mode of a file that is made.
-pub fn create(directory: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+pub fn create(directory: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: Mode) -> Result<Fd> {
     let flags = (flags.bits() | O_CLOEXEC) as usize;
     let directory = fd_argument(directory.as_raw_fd());
     // SAFETY: `path` is NUL-terminated and outlives the call.
-    owned(unsafe { syscall(__NR_openat, [directory, path.as_ptr().addr(), flags, mode.as_raw_mode() as usize, 0, 0]) })
+    Fd::from_answer(unsafe {
+        syscall(__NR_openat, [directory, path.as_ptr().addr(), flags, mode.as_raw_mode() as usize, 0, 0])
+    })
 }
 
 /// Opens `path` for its place only, by a way that never leaves `directory`, follows no link and crosses no mount
 /// (openat2(2)). Errors: of openat2(2); EXDEV and ELOOP for such a way.
-pub fn open_beneath(directory: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
+pub fn open_beneath(directory: BorrowedFd<'_>, path: &CStr) -> Result<Fd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     let how = open_how { flags: (OFlags::PATH.bits() | O_CLOEXEC).into(), mode: 0, resolve: resolve.bits() };
     let at = fd_argument(directory.as_raw_fd());
     // SAFETY: `path` is NUL-terminated, `how` has the size given, and both outlive the call.
-    owned(unsafe {
+    Fd::from_answer(unsafe {
         syscall(__NR_openat2, [at, path.as_ptr().addr(), (&raw const how).addr(), size_of::<open_how>(), 0, 0])
     })
 }
 
 /// A context to configure a file system of type `kind` in (fsopen(2)). Errors: ENODEV for a type the kernel lacks.
-pub fn file_system(kind: &CStr) -> Result<OwnedFd> {
+pub fn file_system(kind: &CStr) -> Result<Fd> {
     // SAFETY: `kind` is NUL-terminated and outlives the call.
-    owned(unsafe { syscall(__NR_fsopen, [kind.as_ptr().addr(), FSOPEN_CLOEXEC as usize, 0, 0, 0, 0]) })
+    Fd::from_answer(unsafe { syscall(__NR_fsopen, [kind.as_ptr().addr(), FSOPEN_CLOEXEC as usize, 0, 0, 0, 0]) })
 }
 
 /// linux/mount.h.
 const FSMOUNT_CLOEXEC: usize = 1;
 
 /// A mount, attached to nothing, of the file system created in `context` (fsmount(2)). Errors: of fsmount(2).
-pub fn detached_mount(context: BorrowedFd<'_>, attributes: MountAttrFlags) -> Result<OwnedFd> {
+pub fn detached_mount(context: BorrowedFd<'_>, attributes: MountAttrFlags) -> Result<Fd> {
     let arguments = [fd_argument(context.as_raw_fd()), FSMOUNT_CLOEXEC, attributes.bits() as usize, 0, 0, 0];
     // SAFETY: the call touches no memory of ours.
-    owned(unsafe { syscall(__NR_fsmount, arguments) })
+    Fd::from_answer(unsafe { syscall(__NR_fsmount, arguments) })
 }
 
 /// An epoll instance (epoll_create1(2)). Errors: EMFILE, ENOMEM.
-pub fn epoll() -> Result<OwnedFd> {
+pub fn epoll() -> Result<Fd> {
     // SAFETY: the call touches no memory of ours.
-    owned(unsafe { syscall(__NR_epoll_create1, [EPOLL_CLOEXEC as usize, 0, 0, 0, 0, 0]) })
+    Fd::from_answer(unsafe { syscall(__NR_epoll_create1, [EPOLL_CLOEXEC as usize, 0, 0, 0, 0, 0]) })
 }
 
 /// Waits for events, at most `timeout` milliseconds (epoll_pwait(2)); the number of those filled in, 0 after the time.
 /// Errors: EINTR.
-pub fn wait(epoll: &OwnedFd, events: &mut [Event], timeout: u64) -> Result<usize> {
+pub fn wait(epoll: &Fd, events: &mut [Event], timeout: u64) -> Result<usize> {
     let limit = i32::try_from(timeout).unwrap_or(i32::MAX);
     let arguments =
         [fd_argument(epoll.as_raw_fd()), events.as_mut_ptr().addr(), events.len(), fd_argument(limit), 0, 0];
@@ -77,7 +80,7 @@ pub fn wait(epoll: &OwnedFd, events: &mut [Event], timeout: u64) -> Result<usize
 
 /// Reads directory entries into `space` (getdents64(2)), as many as fit; the filled part, empty at the end of the
 /// directory. Errors: of getdents64(2).
-pub fn entries<'a>(directory: &OwnedFd, space: &'a mut [u8]) -> Result<&'a [u8]> {
+pub fn entries<'a>(directory: &Fd, space: &'a mut [u8]) -> Result<&'a [u8]> {
     let arguments = [fd_argument(directory.as_raw_fd()), space.as_mut_ptr().addr(), space.len(), 0, 0, 0];
     // SAFETY: `space` is writable for the size given.
     let filled = check(unsafe { syscall(__NR_getdents64, arguments) })?;

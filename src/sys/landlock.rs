@@ -6,12 +6,13 @@ use linux_raw_sys::general::{__NR_landlock_create_ruleset, __NR_landlock_restric
 use linux_raw_sys::landlock::{
     LANDLOCK_CREATE_RULESET_VERSION, LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET, landlock_ruleset_attr,
 };
-use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Result;
 use static_assertions::const_assert_eq;
 
 use super::arch::syscall;
-use super::{check, fd_argument, owned};
+use super::fd::Fd;
+use super::{check, fd_argument};
 
 // ABI 6: three u64 (linux/landlock.h). A wrong size would be refused, or worse, scope nothing.
 const_assert_eq!(size_of::<landlock_ruleset_attr>(), 24);
@@ -24,14 +25,14 @@ pub fn abi() -> Result<usize> {
 
 /// A ruleset that handles no access and scopes abstract UNIX sockets, the least that makes a domain (ABI 6, Linux 6.12).
 /// Errors: EINVAL or E2BIG on an older ABI.
-pub fn scope_ruleset() -> Result<OwnedFd> {
+pub fn scope_ruleset() -> Result<Fd> {
     let attributes = landlock_ruleset_attr {
         handled_access_fs: 0,
         handled_access_net: 0,
         scoped: u64::from(LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET),
     };
     // SAFETY: `attributes` is valid for the size given, for the length of the call.
-    owned(unsafe {
+    Fd::from_answer(unsafe {
         syscall(
             __NR_landlock_create_ruleset,
             [(&raw const attributes).addr(), size_of::<landlock_ruleset_attr>(), 0, 0, 0, 0],

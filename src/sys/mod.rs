@@ -6,6 +6,7 @@
 
 pub mod arch;
 pub mod clock;
+pub mod fd;
 pub mod file;
 pub mod landlock;
 pub mod net;
@@ -14,24 +15,19 @@ pub mod signal;
 pub mod stdio;
 pub mod text;
 
-use rustix::fd::{OwnedFd, RawFd};
+use rustix::fd::RawFd;
 use rustix::io::{Errno, Result};
 
 /// Turns the kernel's raw answer into a result: -4095..=-1 is a negated errno (syscall(2)).
 fn check(answer: isize) -> Result<usize> {
-    usize::try_from(answer).map_err(|_| {
-        // In range, so that the assertion in the constructor is compiled away.
-        let errno = answer.wrapping_neg() & 0xfff;
-        i32::try_from(errno.max(1)).map_or(Errno::INVAL, Errno::from_raw_os_error)
-    })
+    usize::try_from(answer).map_err(|_| errno(answer))
 }
 
-/// Takes ownership of the descriptor a system call made.
-fn owned(answer: isize) -> Result<OwnedFd> {
-    let fd = RawFd::try_from(check(answer)?).map_err(|_| Errno::BADF)?;
-    // SAFETY: the kernel just made `fd` for this call, so nothing else owns it, and it is not -1. OwnedFd is documented to
-    // have a descriptor's representation; its constructor's assertion is what file.rs speaks of.
-    Ok(unsafe { core::mem::transmute::<RawFd, OwnedFd>(fd) })
+/// The errno in a negative answer.
+fn errno(answer: isize) -> Errno {
+    // In range, so that the assertion in the constructor is compiled away.
+    let number = answer.wrapping_neg() & 0xfff;
+    i32::try_from(number.max(1)).map_or(Errno::INVAL, Errno::from_raw_os_error)
 }
 
 /// A descriptor as a system call's argument; the sign extension is what the kernel's int parameter drops again.

@@ -10,12 +10,13 @@ use linux_raw_sys::net::{
     AF_INET, AF_UNIX, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, SCM_CREDENTIALS, SO_PASSCRED, SOCK_DGRAM, SOL_SOCKET, cmsghdr,
     msghdr, ucred,
 };
-use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fd::AsRawFd;
 use rustix::io::{Errno, Result};
 use static_assertions::const_assert_eq;
 
 use super::arch::syscall;
-use super::{check, fd_argument, owned};
+use super::fd::Fd;
+use super::{check, fd_argument};
 
 /// Interface is up (netdevice(7)).
 const IFF_UP: u16 = 1;
@@ -30,11 +31,11 @@ struct InterfaceFlags {
 const_assert_eq!(size_of::<InterfaceFlags>(), 40);
 
 /// A datagram socket, close-on-exec and non-blocking. Errors: of socket(2).
-fn datagram_socket(family: u32) -> Result<OwnedFd> {
+fn datagram_socket(family: u32) -> Result<Fd> {
     // SOCK_CLOEXEC and SOCK_NONBLOCK are these (linux/net.h).
     let kind = SOCK_DGRAM | O_CLOEXEC | O_NONBLOCK;
     // SAFETY: the call touches no memory of ours.
-    owned(unsafe { syscall(__NR_socket, [family as usize, kind as usize, 0, 0, 0, 0]) })
+    Fd::from_answer(unsafe { syscall(__NR_socket, [family as usize, kind as usize, 0, 0, 0, 0]) })
 }
 
 /// Brings `lo` up; the kernel gives it 127.0.0.1 and ::1 by itself. Errors: of socket(2) and netdevice(7).
@@ -59,7 +60,7 @@ struct UnixAddress {
 
 /// A UNIX datagram socket bound to `path`, whose messages carry their sender's credentials (unix(7), SO_PASSCRED).
 /// Errors: of socket(2) and bind(2); ENAMETOOLONG.
-pub fn listen(path: &CStr) -> Result<OwnedFd> {
+pub fn listen(path: &CStr) -> Result<Fd> {
     let socket = datagram_socket(AF_UNIX)?;
     let on: i32 = 1;
     let fd = fd_argument(socket.as_raw_fd());
@@ -89,7 +90,7 @@ struct Control {
 const_assert_eq!(size_of::<Control>(), 32);
 
 /// Receives one datagram into `space`: its bytes, cut to what fits, and the process that sent it. Errors: EAGAIN.
-pub fn receive<'a>(socket: &OwnedFd, space: &'a mut [u8]) -> Result<(&'a [u8], Option<u32>)> {
+pub fn receive<'a>(socket: &Fd, space: &'a mut [u8]) -> Result<(&'a [u8], Option<u32>)> {
     // SAFETY: both structs are integers and pointers, for which zero is a value.
     let (mut control, mut message): (Control, msghdr) = unsafe { core::mem::zeroed() };
     let mut vector = iovec { iov_base: space.as_mut_ptr().cast(), iov_len: space.len() as u64 };

@@ -2,12 +2,13 @@
 
 use core::mem::{MaybeUninit, size_of};
 use linux_raw_sys::general::{__NR_read, __NR_rt_sigprocmask, __NR_signalfd4, O_CLOEXEC, O_NONBLOCK, SIG_SETMASK};
-use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fd::AsRawFd;
 use rustix::io::Result;
 use static_assertions::const_assert_eq;
 
 use super::arch::syscall;
-use super::{check, fd_argument, owned};
+use super::fd::Fd;
+use super::{check, fd_argument};
 
 /// The kernel's sigset_t: one bit a signal, signal 1 in bit 0.
 type Mask = u64;
@@ -39,17 +40,17 @@ pub fn unblock_all() -> Result<()> {
 }
 
 /// A descriptor that every signal is read from. Errors: of signalfd(2).
-pub fn descriptor() -> Result<OwnedFd> {
+pub fn descriptor() -> Result<Fd> {
     let mask = Mask::MAX;
     // SFD_CLOEXEC and SFD_NONBLOCK are these (linux/signalfd.h).
     let flags = O_CLOEXEC | O_NONBLOCK;
     let arguments = [usize::MAX, (&raw const mask).addr(), size_of::<Mask>(), flags as usize, 0, 0];
     // SAFETY: `mask` is a kernel sigset of the size given, read only for the length of the call; -1 makes a new descriptor.
-    owned(unsafe { syscall(__NR_signalfd4, arguments) })
+    Fd::from_answer(unsafe { syscall(__NR_signalfd4, arguments) })
 }
 
 /// Reads pending signals into `space`, as many as it has room for. Errors: EAGAIN when there is none.
-pub fn read<'a>(descriptor: &OwnedFd, space: &'a mut [MaybeUninit<SignalInfo>]) -> Result<&'a [SignalInfo]> {
+pub fn read<'a>(descriptor: &Fd, space: &'a mut [MaybeUninit<SignalInfo>]) -> Result<&'a [SignalInfo]> {
     let arguments = [fd_argument(descriptor.as_raw_fd()), space.as_mut_ptr().addr(), size_of_val(space), 0, 0, 0];
     // SAFETY: `space` is writable for the size given.
     let bytes = check(unsafe { syscall(__NR_read, arguments) })?;

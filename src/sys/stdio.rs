@@ -4,12 +4,12 @@
 //! [`CONSOLE`] and [`KMSG`], which are close-on-exec. [`CONFIG`] is where a service finds its configuration.
 
 use linux_raw_sys::general::{__NR_dup3, O_CLOEXEC};
-use rustix::fd::{AsRawFd, BorrowedFd, IntoRawFd, RawFd};
+use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::fs::{CWD, OFlags};
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 
 use super::arch::syscall;
-use super::{check, fd_argument, file};
+use super::{check, fd, fd_argument, file};
 
 /// Standard input, output and error output.
 pub const STANDARD: [RawFd; 3] = [0, 1, 2];
@@ -24,11 +24,13 @@ pub const CONFIG: RawFd = 5;
 /// file opened later is taken for one of these. Errors: of open(2) on `/`.
 pub fn reserve() -> Result<()> {
     loop {
-        let fd = file::open(CWD, c"/", OFlags::PATH)?;
-        if fd.as_raw_fd() > CONFIG {
-            return Ok(());
+        match file::open(CWD, c"/", OFlags::PATH) {
+            Ok(placeholder) if placeholder.as_raw_fd() > CONFIG => return Ok(()),
+            Ok(placeholder) => core::mem::forget(placeholder),
+            // It is number 0, which an `Fd` does not hold: reserved all the same.
+            Err(Errno::BADF) => {}
+            Err(errno) => return Err(errno),
         }
-        let _stays_open = fd.into_raw_fd();
     }
 }
 
@@ -41,9 +43,7 @@ pub fn install(from: BorrowedFd<'_>, number: RawFd, inherited: bool) -> Result<(
         .map(|_| ())
 }
 
-/// One of the fixed descriptors.
+/// One of the fixed descriptors: open from [`reserve`] on and never closed. Before that, the kernel answers EBADF.
 pub fn get(number: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: the numbers of this module are open from `reserve` on and never closed; a caller that comes before it gets
-    // EBADF from the kernel, and nothing else owns the number yet.
-    unsafe { BorrowedFd::borrow_raw(number) }
+    fd::borrow(number)
 }
