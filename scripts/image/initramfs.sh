@@ -5,7 +5,8 @@
 #   initramfs.sh --out FILE [--init FILE] [--root FILE] [--plain] [--without-root] [--without PATH]...
 #
 # --plain          no root.erofs: the root's files straight in the initramfs
-# --without PATH   leave out a file, such as modules/erofs.ko, or with --plain usr/bin/kubelet
+# --without PATH   leave out a file, such as modules/erofs.ko, dev/console, or with --plain
+#                  usr/bin/kubelet; --without-root leaves out root.erofs
 set -euo pipefail
 # shellcheck source=scripts/image/cpio.sh
 . "$(dirname "${BASH_SOURCE[0]}")/cpio.sh"
@@ -22,22 +23,23 @@ write_initramfs() {
         cpio_dir proc
     fi
     # The kernel opens it for init before anything is mounted.
-    cpio_entry dev/console 020600 0 5 1
+    left_out dev/console || cpio_entry dev/console 020600 0 5 1
     cpio_file init 0755 "$init"
     cpio_dir modules
     for file in "$modules"/*; do
-        cpio_unless_left_out "modules/${file##*/}" "$file"
+        left_out "modules/${file##*/}" || cpio_file "modules/${file##*/}" 0644 "$file"
     done
-    [ -z "$root" ] || cpio_unless_left_out root.erofs "$root"
+    [ -z "$root" ] || left_out root.erofs || cpio_file root.erofs 0644 "$root"
     cpio_end
 }
 
-cpio_unless_left_out() {
+# left_out PATH: is it one of --without?
+left_out() {
     local name
     for name in ${LEFT_OUT[@]+"${LEFT_OUT[@]}"}; do
         [ "$name" != "$1" ] || return 0
     done
-    cpio_file "$1" 0644 "$2"
+    return 1
 }
 
 initramfs_file() {

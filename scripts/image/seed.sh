@@ -17,7 +17,7 @@ check_manifests() {
 check_archive() {
     [ -f "$1" ] || die "--images $1: no such file" 2
     [ -r "$1" ] || die "--images $1: cannot be read" 2
-    tar -tf "$1" >/dev/null 2>&1 || die "--images $1: not a tar archive" 2
+    [ -n "$(tar -tf "$1" 2>/dev/null | head -n 1)" ] || die "--images $1: not a tar archive" 2
 }
 
 # seed_disk MANIFESTS ARCHIVE...: data.ext4 in the current directory.
