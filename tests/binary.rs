@@ -1,0 +1,71 @@
+//! The file that is init: its size, its segments, and what must not be in it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+use object::elf::{self, FileHeader64, ProgramHeader64};
+use object::read::elf::{FileHeader, ProgramHeader};
+use object::{Endianness, LittleEndian};
+
+/// Bytes that init may have.
+const BUDGET: usize = 24_576;
+
+fn init() -> Vec<u8> {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let path =
+        std::env::var("KIOS_INIT").unwrap_or_else(|_| format!("{root}/target/x86_64-unknown-linux-gnu/release/init"));
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}; run scripts/test.sh"))
+}
+
+fn segments(file: &[u8]) -> Vec<ProgramHeader64<LittleEndian>> {
+    let header = FileHeader64::<LittleEndian>::parse(file).expect("an ELF file");
+    header.program_headers(LittleEndian, file).unwrap().to_vec()
+}
+
+#[test]
+fn size_is_within_the_budget() {
+    let bytes = init().len();
+    println!("init: {bytes} bytes of {BUDGET}");
+    assert!(bytes <= BUDGET);
+}
+
+#[test]
+fn file_is_a_static_program_at_a_fixed_address() {
+    let file = init();
+    let header = FileHeader64::<Endianness>::parse(&*file).unwrap();
+    assert_eq!(header.e_type(Endianness::Little), elf::ET_EXEC);
+    for segment in segments(&file) {
+        let kind = segment.p_type(LittleEndian);
+        assert!([elf::PT_LOAD, elf::PT_GNU_STACK].contains(&kind), "segment of type {kind:#x}");
+    }
+    // Section headers say where relocations would be; there is no such section.
+    let sections = header.sections(Endianness::Little, &*file).unwrap();
+    for section in sections.iter() {
+        let kind = section.sh_type.get(Endianness::Little);
+        assert!(![elf::SHT_REL, elf::SHT_RELA, elf::SHT_DYNAMIC, elf::SHT_SYMTAB].contains(&kind), "section {kind}");
+    }
+}
+
+#[test]
+fn no_segment_is_writable_and_executable() {
+    let file = init();
+    let mut stack = 0;
+    for segment in segments(&file) {
+        let flags = segment.p_flags(LittleEndian);
+        assert_ne!(flags & (elf::PF_W | elf::PF_X), elf::PF_W | elf::PF_X, "flags {flags:#x}");
+        if segment.p_type(LittleEndian) == elf::PT_GNU_STACK {
+            assert_eq!(flags, elf::PF_R | elf::PF_W);
+            stack += 1;
+        }
+    }
+    assert_eq!(stack, 1, "without PT_GNU_STACK the kernel would make the stack executable");
+}
+
+#[test]
+fn nothing_formats_panics_or_names_the_machine_it_was_built_on() {
+    let file = init();
+    for text in ["panicked", "called `", "index out of", "assertion", ".rs\0", "/.cargo/", "registry/src", "rustc"] {
+        let found = file.windows(text.len()).any(|window| window == text.as_bytes());
+        assert!(!found, "{text:?} is in the binary");
+    }
+    let text = "containerd";
+    assert!(file.windows(text.len()).any(|window| window == text.as_bytes()), "the search finds nothing at all");
+}

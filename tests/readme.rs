@@ -1,0 +1,69 @@
+//! README says what plan.rs does: each list there is the plan's, in the plan's order.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use kios_init::sys::text::Text;
+use kios_init::{boot, plan};
+
+fn readme() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap()
+}
+
+fn text(text: Text) -> &'static str {
+    text.get().to_str().unwrap()
+}
+
+/// The words between `<!-- name -->` and `<!-- end -->`.
+fn list(name: &str) -> Vec<String> {
+    let readme = readme();
+    let (_, rest) = readme.split_once(&format!("<!-- {name} -->")).unwrap_or_else(|| panic!("no list {name}"));
+    let (list, _) = rest.split_once("<!-- end -->").unwrap();
+    list.split_whitespace().map(String::from).collect()
+}
+
+#[test]
+fn steps_are_the_boots() {
+    let readme = readme();
+    let mut told = Vec::new();
+    for line in readme.lines() {
+        if let Some((number, rest)) = line.split_once(". `")
+            && number.parse::<usize>().is_ok_and(|number| number == told.len() + 1)
+        {
+            told.push(rest.split_once('`').unwrap().0.to_owned());
+        }
+    }
+    let done: Vec<_> = boot::step_names().map(|name| name.to_str().unwrap().to_owned()).collect();
+    assert_eq!(told, done);
+    assert!(readme.contains(&format!("n/{} name", done.len())));
+}
+
+#[test]
+fn mounts_are_the_plans() {
+    let done: Vec<_> =
+        plan::MOUNTS.iter().map(|mount| format!("{} on {}", text(mount.kind), text(mount.target))).collect();
+    assert_eq!(list("mounts").join(" "), done.join(", "));
+}
+
+#[test]
+fn kernel_settings_are_the_plans() {
+    let settings = plan::SYSCTLS.iter().chain(plan::LATE_SYSCTLS);
+    let done: Vec<_> = settings.map(|&(name, value)| format!("{}={}", text(name), text(value).trim_end())).collect();
+    assert_eq!(list("sysctls"), done);
+}
+
+#[test]
+fn command_lines_and_limits_are_the_plans() {
+    let readme = readme();
+    for service in &plan::SERVICES {
+        let words: Vec<_> = service.arguments.iter().map(|argument| argument.to_str().unwrap()).collect();
+        assert!(readme.contains(&format!("    {}\n", words.join(" "))), "{words:?}");
+        assert!(readme.contains(&format!("not ready in {} s", service.start_limit / 1_000)));
+    }
+    let (first, last, stable) = (plan::BACK_OFF_FIRST, plan::BACK_OFF_LAST / 1_000, plan::STABLE / 1_000);
+    assert!(readme.contains(&format!("again after {first} ms, doubling to {last} s, for ever; after {stable} s")));
+    assert!(readme.contains(&format!("restarts after {} s", plan::FATAL_PAUSE / 1_000)));
+    assert!(readme.contains(&format!("after {} s by SIGKILL", plan::TERM_LIMIT / 1_000)));
+    let host = plan::HOSTNAME.to_str().unwrap();
+    assert!(readme.contains(&format!("host name `{host}`")));
+    let label = std::str::from_utf8(plan::DATA_LABEL).unwrap();
+    assert!(readme.contains(&format!("mkfs.ext4 -L {label} ")));
+}
