@@ -14,26 +14,33 @@ pkg-config pkg-config
 /usr/include/seccomp.h libseccomp-dev
 /usr/include/stdlib.h libc6-dev
 /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
+/etc/ssl/certs/ca-certificates.crt ca-certificates
 "
+
+# missing_packages: the Debian packages that are not there.
+missing_packages() {
+    local need package
+    while read -r need package; do
+        case $need in
+            '') ;;
+            /*) [ -e "$need" ] || echo "$package" ;;
+            *) command -v "$need" >/dev/null || echo "$package" ;;
+        esac
+    done <<<"$HOST_NEEDS"
+}
 
 # check_packages: installs what is missing when it can, else says what to install.
 check_packages() {
-    local need package missing=()
-    while read -r need package; do
-        [ -n "$need" ] || continue
-        if [[ $need = /* ]]; then
-            [ -e "$need" ] || missing+=("$package")
-        else
-            command -v "$need" >/dev/null || missing+=("$package")
-        fi
-    done <<<"$HOST_NEEDS"
+    local missing log
+    mapfile -t missing < <(missing_packages)
     [ ${#missing[@]} -gt 0 ] || return 0
     command -v apt-get >/dev/null || die "missing, and this is no Debian: ${missing[*]}"
     [ "$(id -u)" = 0 ] || die "missing; install with: sudo apt-get install ${missing[*]}"
     say "installing: ${missing[*]}"
-    local log
     log=$(mktemp)
-    if ! install_packages "${missing[@]}" >"$log" 2>&1; then
+    install_packages "${missing[@]}" >"$log" 2>&1 || true
+    mapfile -t missing < <(missing_packages)
+    if [ ${#missing[@]} -gt 0 ]; then
         tail -n 5 "$log" >&2
         rm -f "$log"
         die "apt-get could not install: ${missing[*]}"
@@ -44,7 +51,7 @@ check_packages() {
 install_packages() {
     local flags=(-y -q -o DPkg::Lock::Timeout=120 --no-install-recommends)
     export DEBIAN_FRONTEND=noninteractive
-    # Empty package lists are what a fresh container has; stale ones show as a failed download.
+    # Empty package lists are what a fresh machine has; stale ones show as a failed download.
     apt-get install "${flags[@]}" "$@" || { apt-get update -q && apt-get install "${flags[@]}" "$@"; }
 }
 
