@@ -1,0 +1,71 @@
+//! Machines without a console, with one, and with one that nobody reads.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{OpenOptionsExt, chown};
+
+use kios_init::plan::{CONTAINERD, KUBELET};
+use nix::libc::O_NONBLOCK;
+use nix::pty::openpty;
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::sys::termios::{FlowArg, tcflow};
+use nix::unistd::{mkfifo, ttyname};
+
+use crate::common::machine::Machine;
+use crate::common::setup::{OWNER, Setup};
+use crate::common::wait_for;
+
+/// Design §2: a missing console degrades the machine, which says so where it can and goes on.
+#[test]
+fn goes_on_without_a_console() {
+    let machine = Setup::new("ready", "ready").boot().ready();
+    assert_eq!(machine.log.expect("/dev/console").text, "/dev/console: ENOENT (degraded)");
+}
+
+/// Design §1: init's lines go to the console, and to nothing it inherited.
+#[test]
+fn lines_go_to_the_console() {
+    let setup = Setup::new("ready", "ready");
+    let console = setup.path("console.txt");
+    fs::write(&console, "").unwrap();
+    chown(&console, Some(OWNER), Some(OWNER)).unwrap();
+    let machine = setup.device(&console, "/dev/console").boot();
+    let read = || fs::read_to_string(&console).unwrap();
+    wait_for("kubelet ready on the console", || read().contains("kubelet ready").then_some(()));
+    assert!(read().lines().all(|line| line.starts_with("kios: [")), "{}", read());
+    assert_eq!(machine.log.lines(), []);
+}
+
+/// Both services start and the machine ends in time, whatever its console does.
+fn lives_and_ends(mut machine: Machine) {
+    let kubelet = wait_for("kubelet", || machine.service(KUBELET));
+    assert!(machine.service(CONTAINERD).is_some());
+    wait_for("kubelet's start", || kubelet.sees("/run/kubelet-up").exists().then_some(()));
+    machine.signal(Signal::SIGTERM as i32);
+    assert_eq!(machine.end(), Signal::SIGINT);
+}
+
+/// Design §2, PID 1 never blocks: a console stopped by its reader (XOFF) loses lines and holds nothing.
+#[test]
+fn a_stopped_terminal_does_not_hold_init() {
+    let pty = openpty(None, None).unwrap();
+    tcflow(&pty.slave, FlowArg::TCOOFF).unwrap();
+    let slave = ttyname(&pty.slave).unwrap();
+    chown(&slave, Some(OWNER), Some(OWNER)).unwrap();
+    lives_and_ends(Setup::new("ready", "ready\nmark /run/kubelet-up").device(&slave, "/dev/console").boot());
+}
+
+/// As above, for a console that is full.
+#[test]
+fn a_full_pipe_does_not_hold_init() {
+    let setup = Setup::new("ready", "ready\nmark /run/kubelet-up");
+    let fifo = setup.path("fifo");
+    mkfifo(&fifo, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    chown(&fifo, Some(OWNER), Some(OWNER)).unwrap();
+    let mut filler: File = OpenOptions::new().read(true).write(true).custom_flags(O_NONBLOCK).open(&fifo).unwrap();
+    while filler.write(&[b'x'; 4096]).is_ok() {}
+    lives_and_ends(setup.device(&fifo, "/dev/console").boot());
+    assert!(filler.as_raw_fd() > 2, "the reader was there all the time");
+}

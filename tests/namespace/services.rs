@@ -1,0 +1,139 @@
+//! What a service is started with, and how it says that it is ready.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use kios_init::plan::{self, CONTAINERD, KUBELET};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::boot::strings;
+use crate::common::machine::{Machine, now};
+use crate::common::process::Process;
+use crate::common::setup::{Setup, text};
+
+/// CAP_SYS_RESOURCE (capability(7)).
+const SYS_RESOURCE: u32 = 24;
+
+/// What tells a file from all others.
+fn identity(path: impl AsRef<std::path::Path>) -> (u64, u64) {
+    let data = fs::metadata(&path).unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()));
+    (data.dev(), data.ino())
+}
+
+/// Design, tenet 1 and issue 3: fixed arguments and environment, no descriptor but those of the plan, clean signals, own
+/// session.
+#[test]
+fn a_service_starts_with_what_the_plan_says() {
+    let machine = Setup::new("ready", "ready").boot().ready();
+    for (index, service) in plan::SERVICES.iter().enumerate() {
+        let process = machine.service(index).expect(service.name);
+        assert_eq!(process.strings("cmdline"), strings(service.arguments));
+        assert_eq!(process.strings("environ"), strings(service.environment));
+        assert_descriptors(&machine, process, service);
+        assert_eq!(process.status("SigBlk"), "0000000000000000");
+        let ignored = u64::from_str_radix(&process.status("SigIgn"), 16).unwrap();
+        // Rust's own start-up ignores SIGPIPE.
+        assert_eq!(ignored & !(1 << (Signal::SIGPIPE as u32 - 1)), 0);
+        let own = process.0.to_string();
+        assert_eq!(process.stat(5), Some(own.clone()), "process group");
+        assert_eq!(process.stat(6), Some(own), "session");
+        assert_eq!(process.stat(7).as_deref(), Some("0"), "terminal");
+        assert_eq!(process.status("NoNewPrivs"), "0");
+        assert_eq!(identity(process.file("cwd")), identity(process.sees("/")));
+        assert_limits(&machine, process, service);
+    }
+}
+
+fn assert_descriptors(machine: &Machine, process: Process, service: &plan::Service) {
+    let open = process.descriptors();
+    assert_eq!(open.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 5], "{open:?}");
+    assert_eq!(fs::metadata(process.file("fd/0")).unwrap().rdev(), nix::sys::stat::makedev(1, 3), "/dev/null");
+    let log = identity(process.sees(text(service.log)));
+    assert_eq!((identity(process.file("fd/1")), identity(process.file("fd/2"))), (log, log));
+    assert_eq!(identity(process.file("fd/5")), identity(machine.beneath(text(service.config))));
+    let flags = |number| process.read(&format!("fdinfo/{number}")).lines().nth(1).unwrap().replace("flags:\t", "");
+    let mode = |number| u32::from_str_radix(&flags(number), 8).unwrap() & 3;
+    assert_eq!((mode(1), mode(2), mode(5)), (1, 1, 0), "logs are written only, configuration is read only");
+}
+
+fn assert_limits(machine: &Machine, process: Process, service: &plan::Service) {
+    match machine.cgroup() {
+        None => println!("no cgroup2 here: not tested"),
+        Some(root) => {
+            let cgroups = process.read("cgroup");
+            let wanted = format!("0::{root}/{}", text(service.cgroup));
+            assert!(cgroups.lines().any(|line| line == wanted), "{wanted} {cgroups}");
+            let own = machine.init.read("cgroup");
+            let wanted = format!("0::{root}/{}", text(plan::INIT_CGROUP));
+            assert!(own.lines().any(|line| line == wanted), "{wanted} {own}");
+        }
+    }
+    let tester = Process(i32::try_from(std::process::id()).unwrap());
+    let capabilities = u64::from_str_radix(&tester.status("CapEff"), 16).unwrap();
+    if capabilities & (1 << SYS_RESOURCE) == 0 {
+        println!("no CAP_SYS_RESOURCE here: that init does without its limits is all that can be tested");
+        machine.log.expect("/proc/self/oom_score_adj: EACCES (degraded)");
+        machine.log.expect("set limit of open files: EPERM (degraded)");
+        return;
+    }
+    assert_eq!(process.read("oom_score_adj").trim(), text(service.oom_score_adj));
+    let limits = process.read("limits");
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let wanted = plan::OPEN_FILES.to_string();
+    assert_eq!(files.split_whitespace().take(2).collect::<Vec<_>>(), [&wanted, &wanted]);
+}
+
+/// Design §3.5: services restart from descriptors opened at boot, whatever lies at their paths by then.
+#[test]
+fn a_restart_runs_what_was_opened_at_boot() {
+    let machine = Setup::new("ready", "ready").boot().ready();
+    let service = &plan::SERVICES[KUBELET];
+    let first = machine.service(KUBELET).unwrap();
+    let (program, config) = (identity(first.file("exe")), identity(first.file("fd/5")));
+    for (path, content) in [(text(service.program), "#!/bin/false\n"), (text(service.config), "exit 9\n")] {
+        fs::write(machine.beneath("new"), content).unwrap();
+        fs::rename(machine.beneath("new"), machine.beneath(path)).unwrap();
+        assert_eq!(fs::read_to_string(machine.init.sees(&format!("/{path}"))).unwrap(), content);
+    }
+    kill(Pid::from_raw(first.0), Signal::SIGKILL).unwrap();
+    let (place, _) = machine.log.expect_after(0, "killed by SIGKILL");
+    machine.log.expect_after(place, "kubelet ready");
+    let second = machine.service(KUBELET).unwrap();
+    assert_ne!(first, second);
+    assert_eq!((identity(second.file("exe")), identity(second.file("fd/5"))), (program, config));
+}
+
+/// Design §3.11: each notify socket exists in its own service's mount namespace and nowhere else.
+#[test]
+fn a_notify_socket_is_in_its_own_namespace_only() {
+    let machine = Setup::new("ready", "ready").boot().ready();
+    let [containerd, kubelet] = [CONTAINERD, KUBELET].map(|index| machine.service(index).unwrap());
+    let socket = "/kios/notify";
+    for process in [containerd, kubelet] {
+        assert!(fs::metadata(process.sees(socket)).unwrap().file_type().is_socket());
+        assert_eq!(fs::read_dir(process.sees("/kios")).unwrap().count(), 1);
+    }
+    assert_ne!(identity(containerd.sees(socket)), identity(kubelet.sees(socket)));
+    assert_eq!(fs::read_dir(machine.init.sees("/kios")).unwrap().count(), 0);
+    for (own, other) in [(containerd, kubelet), (kubelet, containerd)] {
+        let device = |process: Process| fs::metadata(process.sees("/kios")).unwrap().dev();
+        let minor = format!(" {}:{} ", nix::sys::stat::major(device(own)), nix::sys::stat::minor(device(own)));
+        assert!(own.read("mountinfo").contains(&minor));
+        assert!(!other.read("mountinfo").contains(&minor) && !machine.init.read("mountinfo").contains(&minor));
+    }
+}
+
+/// Design §3.11: only the service's own process makes it ready, though all of its namespace reaches the socket.
+#[test]
+fn another_process_cannot_say_ready() {
+    // Each ready-from-child returns once init has read it.
+    let script = "ready-from-child\nready-from-child\nmark /run/sent\nwait /run/go\nready";
+    let machine = Setup::new(script, "ready").boot();
+    machine.marked("/run/sent");
+    let before = now();
+    machine.go("/run/go");
+    let ready = machine.log.expect("containerd ready");
+    assert!(ready.at >= before, "{ready:?} before {before}");
+    machine.log.expect("kubelet ready");
+}

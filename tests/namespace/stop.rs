@@ -1,0 +1,100 @@
+//! The end of the machine.
+
+use std::time::{Duration, Instant};
+
+use kios_init::plan;
+use nix::sys::signal::Signal;
+
+use crate::common::log::Line;
+use crate::common::machine::Machine;
+use crate::common::setup::Setup;
+
+/// Sends `signal` and waits for the end: init's lines from "stopping" on, and what the kernel ended init with.
+fn stop(mut machine: Machine, signal: i32) -> (Vec<Line>, Signal) {
+    let place = machine.log.lines().len();
+    machine.signal(signal);
+    machine.log.expect_within(Duration::from_secs(60), place, "sync");
+    let ended = machine.end();
+    let lines = machine.log.end();
+    let from = lines.iter().position(|line| line.text.starts_with("stopping for ")).expect("stopping");
+    (lines[from..].to_vec(), ended)
+}
+
+/// The place of the one line that begins with `text`.
+fn place(lines: &[Line], text: &str) -> usize {
+    let places: Vec<_> = (0..lines.len()).filter(|at| lines[*at].text.starts_with(text)).collect();
+    assert_eq!(places.len(), 1, "{text:?} in {lines:?}");
+    places[0]
+}
+
+fn assert_in_order(lines: &[Line], wanted: &[&str]) {
+    let places: Vec<_> = wanted.iter().map(|text| place(lines, text)).collect();
+    assert!(places.is_sorted(), "{wanted:?} at {places:?}");
+}
+
+/// Design §6: each signal asks for its end; kubelet stops before containerd; the last line names the end; and it is what
+/// reboot(2) was called with, which in a pid namespace ends process 1 by SIGINT (power off, halt) or SIGHUP (restart).
+#[test]
+fn each_signal_asks_for_its_end() {
+    let rtmin = 34;
+    let requests = [
+        (Signal::SIGTERM as i32, "power-off", Signal::SIGINT),
+        (rtmin + 4, "power-off", Signal::SIGINT),
+        (Signal::SIGPWR as i32, "power-off", Signal::SIGINT),
+        (Signal::SIGINT as i32, "reboot", Signal::SIGHUP),
+        (rtmin + 5, "reboot", Signal::SIGHUP),
+        (Signal::SIGUSR1 as i32, "halt", Signal::SIGINT),
+        (rtmin + 3, "halt", Signal::SIGINT),
+    ];
+    for (signal, name, end) in requests {
+        let began = Instant::now();
+        let (lines, ended) = stop(Setup::new("ready", "ready").boot().ready(), signal);
+        assert_eq!(ended, end, "signal {signal}");
+        let stopping = format!("stopping for {name}");
+        assert_in_order(&lines, &[&stopping, "stopped kubelet ", "stopped containerd ", "unmount ", "sync ", name]);
+        assert_eq!(lines.last().unwrap().text, name);
+        assert!(!lines.iter().any(|line| line.text.contains("degraded") || line.text.contains("SIGKILL")), "{lines:?}");
+        assert!(!lines.iter().any(|line| line.text.contains("next try")), "a restart while stopping: {lines:?}");
+        println!("signal {signal}: booted and {name} in {:?}", began.elapsed());
+    }
+}
+
+/// Design §2, every wait has a limit: a service and an orphan that ignore SIGTERM are killed, each after its limit.
+#[test]
+fn what_ignores_sigterm_is_killed() {
+    let machine = Setup::new("stubborn-child\nready", "ignore-term\nready").boot().ready();
+    let (lines, ended) = stop(machine, Signal::SIGTERM as i32);
+    assert_eq!(ended, Signal::SIGINT);
+    assert_in_order(
+        &lines,
+        &[
+            "stopping for power-off",
+            "stopped kubelet by SIGKILL ",
+            "stopped containerd ",
+            "some processes did not end on SIGTERM",
+            "unmount ",
+            "sync ",
+            "power-off",
+        ],
+    );
+    let took = |from: &str, to: &str| lines[place(&lines, to)].at - lines[place(&lines, from)].at;
+    let kubelet = took("stopping for", "stopped kubelet");
+    let rest = took("stopped containerd", "some processes did not end");
+    let end = took("some processes did not end", "power-off");
+    println!("kubelet killed after {kubelet} ms, the orphan after {rest} ms, power-off {end} ms later");
+    let slack = 2_000;
+    assert!((plan::SERVICES[plan::KUBELET].stop_limit..).contains(&(kubelet + 20)) && kubelet < 10_000 + slack);
+    assert!((plan::TERM_LIMIT..).contains(&(rest + 20)) && rest < plan::TERM_LIMIT + slack);
+    assert!(end < slack, "the orphan outlived SIGKILL");
+}
+
+/// Design §6: the end can be asked for at any time; before containerd is ready there is no kubelet to stop.
+#[test]
+fn a_start_can_be_stopped() {
+    let machine = Setup::new("mark /run/up", "ready").boot();
+    machine.marked("/run/up");
+    let (lines, ended) = stop(machine, Signal::SIGTERM as i32);
+    assert_eq!(ended, Signal::SIGINT);
+    assert_in_order(&lines, &["stopping for power-off", "stopped containerd ", "unmount ", "power-off"]);
+    assert!(!lines.iter().any(|line| line.text.contains("kubelet")), "{lines:?}");
+}

@@ -1,0 +1,143 @@
+//! What namespace tests run in place of containerd and kubelet, and what they are launched with.
+//!
+//! As a service it does what its configuration file says, one command a line, and then waits to be killed. As
+//! `stand-in launch …` it makes the namespaces that a test's init is process 1 of.
+#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod launch;
+
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, fork, pause, setsid};
+
+/// Grandchildren that one child leaves behind at a time.
+const BATCH: usize = 100;
+
+fn main() {
+    let mut arguments = std::env::args();
+    if arguments.nth(1).as_deref() == Some("launch") {
+        launch::launch(&arguments.collect::<Vec<_>>());
+    }
+    let script = std::fs::read_to_string("/proc/self/fd/5").expect("configuration at descriptor 5");
+    for line in script.lines() {
+        let (command, value) = line.split_once(' ').unwrap_or((line, ""));
+        match command {
+            "ready" => notify("READY=1"),
+            "ready-from-child" => in_child(|| notify("READY=1")),
+            "exit" => std::process::exit(value.parse().expect("exit status")),
+            "mark" => std::fs::write(value, "").expect("mark"),
+            "wait" => wait_for(|| Path::new(value).exists()),
+            "orphans" => orphans(value.parse().expect("number of orphans")),
+            "ignore-term" => ignore(Signal::SIGTERM),
+            "stubborn-child" => stubborn_child(),
+            _ => panic!("unknown command {line}"),
+        }
+    }
+    loop {
+        pause();
+    }
+}
+
+fn wait_for(mut done: impl FnMut() -> bool) {
+    while !done() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Sends a notification, and returns once init has read it.
+fn notify(text: &str) {
+    let socket = UnixDatagram::unbound().expect("socket");
+    socket.connect(std::env::var("NOTIFY_SOCKET").expect("NOTIFY_SOCKET")).expect("connect to notify socket");
+    socket.send(text.as_bytes()).expect("notify");
+    wait_for(|| {
+        let mut unread: libc::c_int = 0;
+        // SAFETY: SIOCOUTQ writes one int (unix(7): bytes not yet read by the peer).
+        let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
+        Errno::result(result).expect("SIOCOUTQ");
+        unread == 0
+    });
+}
+
+/// A copy of this process; this program has one thread. The kernel may be out of process ids until init has reaped some.
+fn fork_when_possible() -> ForkResult {
+    loop {
+        // SAFETY: no other thread holds a lock.
+        match unsafe { fork() } {
+            Err(Errno::EAGAIN) => std::thread::sleep(Duration::from_millis(1)),
+            result => return result.expect("fork"),
+        }
+    }
+}
+
+fn leave() -> ! {
+    // SAFETY: ends the process without running what its parent registered.
+    unsafe { libc::_exit(0) }
+}
+
+fn in_child(act: impl FnOnce()) {
+    match fork_when_possible() {
+        ForkResult::Child => {
+            act();
+            leave();
+        }
+        ForkResult::Parent { child } => {
+            waitpid(child, None).expect("wait for child");
+        }
+    }
+}
+
+fn orphans(number: usize) {
+    let mut left = number;
+    while left > 0 {
+        let batch = left.min(BATCH);
+        left -= batch;
+        in_child(|| {
+            for _ in 0..batch {
+                if matches!(fork_when_possible(), ForkResult::Child) {
+                    leave();
+                }
+            }
+        });
+    }
+}
+
+fn ignore(number: Signal) {
+    // SAFETY: installs no handler.
+    unsafe { signal(number, SigHandler::SigIgn) }.expect("ignore signal");
+}
+
+/// Leaves a process behind that only SIGKILL ends.
+fn stubborn_child() {
+    in_child(|| {
+        if matches!(fork_when_possible(), ForkResult::Child) {
+            setsid().expect("setsid");
+            ignore(Signal::SIGTERM);
+            loop {
+                pause();
+            }
+        }
+    });
+}
+
+/// Says what failed and ends.
+fn fail(what: &str, error: impl std::fmt::Display) -> ! {
+    eprintln!("stand-in: {what}: {error}");
+    std::process::exit(1)
+}
+
+/// Writes an existing file.
+fn put(path: &str, text: &str) {
+    match std::fs::write(path, text) {
+        Err(error) if error.kind() == ErrorKind::NotFound => fail(path, "is missing"),
+        Err(error) => fail(path, error),
+        Ok(()) => {}
+    }
+}
