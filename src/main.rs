@@ -25,11 +25,7 @@ mod start;
 /// The life of the machine.
 extern "C" fn main() -> ! {
     boot::refuse_unless_first();
-    match boot::boot() {
-        Ok(mut machine) => {
-            let request = run::run(&mut machine);
-            stop::stop(&mut machine, request)
-        }
-        Err(error) => stop::fatal(error),
-    }
+    let mut machine = boot::boot();
+    let request = run::run(&mut machine);
+    stop::stop(&machine, request)
 }

@@ -3,6 +3,7 @@
 
 use core::ffi::CStr;
 use rustix::mount::MountFlags;
+use rustix::process::Resource;
 use static_assertions::const_assert;
 
 use crate::sys::process::STRINGS_MAX;
@@ -139,6 +140,7 @@ pub const SYSCTLS: &[Sysctl] = &[
     (t(c"kernel/keys/root_maxbytes"), t(c"25000000")),
     (t(c"net/ipv4/ip_forward"), t(c"1")),
     (t(c"net/ipv6/conf/all/forwarding"), t(c"1")),
+    (t(c"kernel/pid_max"), t(c"4194304")),
     (t(c"fs/inotify/max_user_instances"), t(c"8192")),
     (t(c"fs/inotify/max_user_watches"), t(c"524288")),
     (t(c"fs/protected_hardlinks"), t(c"1")),
@@ -303,8 +305,10 @@ const_assert!(
 );
 const_assert!(SERVICES[KUBELET].arguments.len() <= STRINGS_MAX && SERVICES[KUBELET].environment.len() <= STRINGS_MAX);
 
-/// Open files of a service, soft and hard limit (getrlimit(2)).
-pub const OPEN_FILES: u64 = 1_048_576;
+/// Resource limits of a service and of what it starts, soft and hard alike; None is no limit (getrlimit(2)). Without
+/// them root's containers would share the kernel's default number of processes, a few thousand.
+pub const LIMITS: [(Resource, Option<u64>); 3] =
+    [(Resource::Nofile, Some(1_048_576)), (Resource::Nproc, None), (Resource::Core, None)];
 /// First wait before a service that ended is started again.
 pub const BACK_OFF_FIRST: Millis = 250;
 /// Longest such wait; each is twice the one before.

@@ -25,12 +25,11 @@ pub use modules::load_late;
 pub use mounts::detached;
 pub use programs::Programs;
 
-use crate::error::{During, Error, Result};
-use crate::report;
+use crate::error::{Error, Result};
 use crate::run::supervisor::Supervisor;
-use crate::sys::fd::Fd;
 use crate::sys::text::{Text, t};
-use crate::sys::{clock, process, signal};
+use crate::sys::{clock, process};
+use crate::{report, stop};
 
 /// What boot leaves to the main loop: descriptors opened before anything else ran, and the services.
 pub struct Machine {
@@ -40,8 +39,6 @@ pub struct Machine {
     pub cgroups: Cgroups,
     /// How PID 1 is kept apart from what it starts.
     pub isolation: Isolation,
-    /// Where all signals are read from.
-    pub signals: Option<Fd>,
     /// The two services.
     pub supervisor: Supervisor,
 }
@@ -105,27 +102,29 @@ pub fn refuse_unless_first() {
     }
 }
 
-/// Runs the steps and starts containerd. Errors: of a step without which the machine cannot go on.
-pub fn boot() -> Result<Machine> {
+/// Runs the steps. One without which the machine cannot go on ends in a restart.
+pub fn boot() -> Machine {
     let mut machine = Machine {
         programs: Programs::default(),
         cgroups: Cgroups::default(),
         isolation: Isolation::default(),
-        signals: None,
         supervisor: Supervisor::new(),
     };
     for (at, (name, run)) in (1u64..).zip(STEPS) {
         let began = clock::since_power_on();
         let mut step = Step { first: None };
-        run(&mut step, &mut machine)?;
+        let result = run(&mut step, &mut machine);
         let mut line = report::line();
         line.number(at).text(c"/").number(STEPS.len() as u64).text(c" ").text(name);
+        if let Err(error) = result {
+            line.text(c": ").error(&error).text(c" (fatal)").send();
+            stop::restart_after_pause();
+        }
         line.text(c" ").number(clock::since_power_on().saturating_sub(began)).text(c"us");
         if let Some(error) = &step.first {
             line.text(c" (degraded: ").error(error).text(c")");
         }
         line.send();
     }
-    machine.signals = Some(signal::descriptor().during(c"signalfd")?);
-    Ok(machine)
+    machine
 }

@@ -70,9 +70,8 @@ pub fn run(machine: &mut Machine) -> Request {
 fn watch(machine: &mut Machine) -> Result<Request> {
     let epoll = file::epoll().during(c"epoll")?;
     let inputs = power::open();
-    if let Some(signals) = &machine.signals {
-        epoll::add(&epoll, signals, Token::Signals.data(), epoll::EventFlags::IN).during(c"watch signals")?;
-    }
+    let signals = signal::descriptor().during(c"signalfd")?;
+    epoll::add(&epoll, &signals, Token::Signals.data(), epoll::EventFlags::IN).during(c"watch signals")?;
     for (index, input) in inputs.iter().enumerate() {
         let Some(input) = input else { continue };
         let added = epoll::add(&epoll, input, Token::Input(index).data(), epoll::EventFlags::IN);
@@ -98,7 +97,7 @@ fn watch(machine: &mut Machine) -> Result<Request> {
         for event in events.iter().take(got) {
             match Token::from_data(event.data) {
                 Token::Signals => {
-                    let (request, child) = machine.signals.as_ref().map_or((None, true), read_signals);
+                    let (request, child) = read_signals(&signals);
                     if let Some(request) = request {
                         return Ok(request);
                     }

@@ -3,7 +3,7 @@
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
-use rustix::process::{Pid, Resource, Rlimit, setrlimit, setsid};
+use rustix::process::{Pid, Rlimit, setrlimit, setsid};
 
 use super::notify::{self, Notify};
 use crate::boot::{Cgroups, Isolation, Programs, kernel_put};
@@ -48,8 +48,9 @@ fn prepare(service: &Service, config: BorrowedFd<'_>, notify: &Notify, isolation
     signal::unblock_all().during(c"unblock signals")?;
     own_namespace(notify)?;
     kernel_put(CWD, t(c"/proc/self/oom_score_adj"), service.oom_score_adj)?;
-    let limit = Rlimit { current: Some(plan::OPEN_FILES), maximum: Some(plan::OPEN_FILES) };
-    setrlimit(Resource::Nofile, limit).during(c"set limit of open files")?;
+    for (resource, limit) in plan::LIMITS {
+        setrlimit(resource, Rlimit { current: limit, maximum: limit }).during(c"set limits")?;
+    }
     // Opened here and not by PID 1, which a frozen disk must not hold.
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NOCTTY;
     let log = file::create(CWD, service.log.get(), flags, Mode::from_raw_mode(0o600)).during(service.log)?;

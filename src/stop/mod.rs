@@ -18,7 +18,7 @@ use crate::sys::text::{Text, t};
 use crate::sys::{file, process, signal};
 
 /// Stops the machine in order.
-pub fn stop(machine: &mut Machine, request: Request) -> ! {
+pub fn stop(machine: &Machine, request: Request) -> ! {
     report::line().text(c"stopping for ").text(request.name()).send();
     let reaper = Reaper::new();
     for (index, service) in plan::SERVICES.iter().enumerate().rev() {
