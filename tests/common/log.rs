@@ -76,6 +76,11 @@ impl Log {
         self.lines().iter().any(|line| line.text.contains(text))
     }
 
+    /// Whether a line so far begins with `text`.
+    pub fn begins(&self, text: &str) -> bool {
+        self.lines().iter().any(|line| line.text.starts_with(text))
+    }
+
     /// Waits for a line with `text` in it.
     pub fn expect(&self, text: &str) -> Line {
         self.expect_after(0, text).1

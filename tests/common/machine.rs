@@ -8,7 +8,7 @@ use std::process::Child;
 use kios_init::plan;
 use nix::sys::signal::{Signal, kill};
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::Pid;
+use nix::unistd::{Gid, Pid, Uid, setfsgid, setfsuid};
 
 use super::log::Log;
 use super::process::Process;
@@ -49,11 +49,6 @@ impl Machine {
         self.init.children().into_iter().find(|child| child.strings("cmdline")[0] == name)
     }
 
-    /// Waits for the process of a service, other than `last`, that has come as far as `mark`, a file below /run.
-    pub fn service_after(&self, index: usize, last: Option<Process>) -> Process {
-        wait_for("process of a service", || self.service(index).filter(|process| Some(*process) != last))
-    }
-
     /// A path as the file system of the root directory has it, not what init has mounted over it.
     pub fn beneath(&self, path: &str) -> PathBuf {
         self.root.0.join(path.trim_start_matches('/'))
@@ -61,7 +56,7 @@ impl Machine {
 
     /// Makes the file `path`, which a stand-in waits for.
     pub fn go(&self, path: &str) {
-        fs::write(self.init.sees(path), "").expect("go");
+        as_owner(|| fs::write(self.init.sees(path), "").expect("go"));
     }
 
     /// Waits for the file `path`, which a stand-in makes.
@@ -100,6 +95,20 @@ impl Drop for Machine {
         }
         let _ = self.log.end();
     }
+}
+
+/// Does in the file system what root of the namespace may: a file system that was mounted there takes no file of the
+/// machine's root, whose id it does not know.
+pub fn as_owner(act: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        let change = || {
+            // Of this thread alone.
+            setfsgid(Gid::from_raw(OWNER));
+            setfsuid(Uid::from_raw(OWNER));
+            act();
+        };
+        scope.spawn(change).join().expect("as the namespace's root");
+    });
 }
 
 /// Milliseconds on the clock of init's lines.

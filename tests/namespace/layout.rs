@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, chroot, fchdir};
 
-use crate::common::machine::Machine;
+use crate::common::machine::{Machine, as_owner};
 use crate::common::process::{Mounted, Process};
 use crate::common::setup::{Setup, text};
 
@@ -37,9 +37,7 @@ fn inside(process: Process, act: impl FnOnce() + Send) {
 
 /// Mounts a tmpfs on each of the places; its source says where.
 fn mount_everywhere(process: Process) {
-    for place in SHARED {
-        fs::create_dir(process.sees(place)).unwrap();
-    }
+    as_owner(|| SHARED.iter().for_each(|place| fs::create_dir(process.sees(place)).unwrap()));
     inside(process, || {
         for place in SHARED.iter().chain(ELSEWHERE) {
             let source = format!("mark:{place}");
@@ -60,7 +58,7 @@ fn set(places: &[&str]) -> BTreeSet<String> {
 
 /// Kills a service and waits for its next start to be ready.
 fn restart(machine: &Machine, index: usize) -> Process {
-    let name = plan::SERVICES[index].name;
+    let name = text(plan::SERVICES[index].name);
     let last = machine.service(index).unwrap();
     let place = machine.log.lines().len();
     kill(Pid::from_raw(last.0), Signal::SIGKILL).unwrap();
@@ -125,12 +123,12 @@ fn mounts_in_a_service_do_not_reach_init() {
         let next = restart(&machine, index);
         assert_ne!(next.mount_namespace(), namespace);
         assert_ne!(next.mount_namespace(), machine.init.mount_namespace());
-        assert_eq!(marks(next), set(SHARED), "{}", plan::SERVICES[index].name);
+        assert_eq!(marks(next), set(SHARED), "{}", text(plan::SERVICES[index].name));
         assert_eq!(next.mounts().iter().filter(|one| one.point == "/kios").count(), 1);
     }
     // The other way round, too: what the restarted one mounts below /run is seen by init.
     let containerd = machine.service(CONTAINERD).unwrap();
-    fs::create_dir(containerd.sees("/run/late")).unwrap();
+    as_owner(|| fs::create_dir(containerd.sees("/run/late")).unwrap());
     inside(containerd, || {
         mount(Some("mark:/run/late"), "/run/late", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
     });

@@ -32,5 +32,5 @@ fn a_hundred_thousand_orphans_leave_nothing_behind() {
     println!("(RSS KiB, descriptors) after 1,000: {first:?}, after 100,000: {last:?}");
     assert_eq!(first, last);
     assert!(last.0 <= RESIDENT_MAX, "{} KiB", last.0);
-    assert!(!machine.log.has("kubelet (pid") && !machine.log.has("containerd (pid"));
+    assert!(!machine.log.begins("kubelet (pid") && !machine.log.begins("containerd (pid"));
 }

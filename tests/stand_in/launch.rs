@@ -17,10 +17,10 @@ use nix::libc;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Gid, Uid, chdir, chroot, execve, getpid, setgroups, setresgid, setresuid};
+use rustix::process::{Rlimit, setrlimit};
 
 use super::{fail, fork_when_possible, leave, put};
 
@@ -34,10 +34,12 @@ pub fn launch(arguments: &[String]) -> ! {
     let (Some(binds), Some(init)) = (parts.next(), parts.next()) else { fail("launch", "no --") };
     check("die with the test", set_pdeathsig(Signal::SIGKILL));
     let cgroup = (cgroup != "-").then(|| check(cgroup, OpenOptions::new().write(true).open(cgroup)));
-    // A service's limit and score need the machine's CAP_SYS_RESOURCE, unless they were allowed before. The score is
+    // A service's limits and score need the machine's CAP_SYS_RESOURCE, unless they were allowed before. The score is
     // written again in the namespace, where that no longer moves its lower bound. Where this process lacks the capability
     // too, init has to do without.
-    let _ = setrlimit(Resource::RLIMIT_NOFILE, plan::OPEN_FILES, plan::OPEN_FILES);
+    for (resource, limit) in plan::LIMITS {
+        let _ = setrlimit(resource, Rlimit { current: limit, maximum: limit });
+    }
     let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
     enter_user_namespace();
 
@@ -113,7 +115,7 @@ fn become_init(root: &str, binds: &[String], init: &[String]) -> ! {
     check("die with the launcher", set_pdeathsig(Signal::SIGKILL));
     // The kernel starts process 1 with none but the console, whatever this process got from who ran the tests.
     // SAFETY: marks descriptors that nothing here uses again.
-    let closed = unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
+    let closed = unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC.cast_signed()) };
     check("close descriptors", Errno::result(closed));
     let strings = |list: Vec<String>| list.into_iter().map(|text| CString::new(text).unwrap()).collect::<Vec<_>>();
     let environment = strings(std::env::vars().map(|(name, value)| format!("{name}={value}")).collect());
