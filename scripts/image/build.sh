@@ -30,7 +30,7 @@ build_image() {
     check_go
     mkdir -p "$CACHE" 2>/dev/null || die "$CACHE cannot be made; set XDG_CACHE_HOME"
     # A cold build unpacks three Go module graphs and compiles them.
-    if [ -d "$CACHE/kubelet" ]; then check_space 1024; else check_space 6144; fi
+    if compgen -G "$CACHE/kubelet/[0-9a-f]*/kubelet" >/dev/null; then check_space 1024; else check_space 6144; fi
     get_init
     build_programs
     get_debian
