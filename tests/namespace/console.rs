@@ -24,18 +24,30 @@ fn goes_on_without_a_console() {
     assert_eq!(machine.log.expect("/dev/console").text, "/dev/console: ENOENT (degraded)");
 }
 
-/// Design §1: init's lines go to the console, and to nothing it inherited.
+/// Design §1: init's lines go to the console and to the kernel's log, and to nothing it inherited; and no service gets
+/// hold of either.
 #[test]
-fn lines_go_to_the_console() {
-    let setup = Setup::new("ready", "ready");
-    let console = setup.path("console.txt");
-    fs::write(&console, "").unwrap();
-    chown(&console, Some(OWNER), Some(OWNER)).unwrap();
-    let machine = setup.device(&console, "/dev/console").boot();
-    let read = || fs::read_to_string(&console).unwrap();
-    wait_for("kubelet ready on the console", || read().contains("kubelet ready").then_some(()));
-    assert!(read().lines().all(|line| line.starts_with("kios: [")), "{}", read());
+fn lines_go_to_the_console_and_the_kernel_log() {
+    let setup = Setup::new("ready\nmark /run/1", "ready\nmark /run/2");
+    let [console, log] = ["console.txt", "kmsg.txt"].map(|name| setup.path(name));
+    for file in [&console, &log] {
+        fs::write(file, "").unwrap();
+        chown(file, Some(OWNER), Some(OWNER)).unwrap();
+    }
+    let machine = setup.device(&console, "/dev/console").device(&log, "/dev/kmsg").boot();
+    machine.marked("/run/1");
+    machine.marked("/run/2");
+    let read = |file| fs::read_to_string(file).unwrap();
+    wait_for("last line", || (read(&log).contains("kubelet ready") && read(&log).contains("late mod")).then_some(()));
+    assert!(read(&console).lines().all(|line| line.starts_with("kios: [")), "{}", read(&console));
+    // daemon.notice, as the plan says.
+    assert_eq!(read(&log).replace("<29>kios: [", "kios: ["), read(&console));
+    assert_eq!(read(&log).matches("<29>").count(), read(&console).lines().count());
     assert_eq!(machine.log.lines(), []);
+    for index in [CONTAINERD, KUBELET] {
+        let open = machine.service(index).unwrap().descriptors();
+        assert!(open.keys().eq(&[0, 1, 2, 5]), "{open:?}");
+    }
 }
 
 /// Both services start and the machine ends in time, whatever its console does.
