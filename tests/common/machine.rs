@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::time::{Duration, Instant};
 
 use kios_init::plan;
 use nix::sys::signal::{Signal, kill};
@@ -13,7 +14,7 @@ use nix::unistd::{Gid, Pid, Uid, setfsgid, setfsuid};
 use super::log::Log;
 use super::process::Process;
 use super::setup::OWNER;
-use super::wait_for;
+use super::{SOON, wait_for};
 
 /// An init, which ends with this value.
 pub struct Machine {
@@ -142,11 +143,9 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         // A cgroup is busy until its last process is reaped.
         let _ = fs::write(self.0.join("cgroup.kill"), "1");
-        for _ in 0..100 {
-            if remove(&self.0).is_ok() {
-                return;
-            }
-            std::thread::yield_now();
+        let end = Instant::now() + SOON;
+        while remove(&self.0).is_err() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 }

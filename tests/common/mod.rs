@@ -29,8 +29,7 @@ pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 
 /// The release binary, which is what a node runs.
 pub fn init() -> PathBuf {
-    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/target/x86_64-unknown-linux-gnu/release/init");
-    let path = PathBuf::from(std::env::var("KIOS_INIT").unwrap_or_else(|_| built.into()));
+    let path = std::env::var_os("KIOS_INIT").map_or_else(|| target().join("release/init"), PathBuf::from);
     assert!(path.is_file(), "no {}: run scripts/test.sh, or cargo build --release first", path.display());
     path
 }
@@ -41,11 +40,21 @@ pub fn stand_in() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--example", "stand-in"]);
+        let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--example",
+            "stand-in",
+        ]);
         assert!(status.status().expect("cargo").success(), "the stand-in does not build");
-        let own = std::env::current_exe().expect("own path");
-        let target = own.ancestors().nth(3).expect("target directory");
-        target.join("debug/examples/stand-in")
+        target().join("debug/examples/stand-in")
     });
     built.clone()
+}
+
+/// Where cargo builds for this machine: the directory above that of this program's profile.
+fn target() -> PathBuf {
+    let own = std::env::current_exe().expect("own path");
+    own.ancestors().nth(3).expect("target directory").to_owned()
 }

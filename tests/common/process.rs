@@ -58,6 +58,11 @@ impl Process {
         stat.rsplit_once(") ")?.1.split(' ').nth(number - 3).map(str::to_owned)
     }
 
+    /// Its user and system time in clock ticks, of which sysconf(3) has 100 a second.
+    pub fn cpu_ticks(self) -> u64 {
+        [14, 15].iter().map(|field| self.stat(*field).map_or(0, |ticks| ticks.parse().unwrap())).sum::<u64>()
+    }
+
     /// Resident memory in KiB, exact: status may be off by the kernel's per-CPU counts.
     pub fn resident(self) -> u64 {
         let text = self.read("smaps_rollup");

@@ -6,7 +6,7 @@ use kios_init::plan;
 use nix::sys::signal::Signal;
 
 use crate::common::log::Line;
-use crate::common::machine::Machine;
+use crate::common::machine::{Machine, now};
 use crate::common::setup::Setup;
 
 /// Sends `signal` and waits for the end: init's lines from "stopping" on, and what the kernel ended init with.
@@ -59,6 +59,59 @@ fn each_signal_asks_for_its_end() {
         assert!(!lines.iter().any(|line| line.text.contains("next try")), "a restart while stopping: {lines:?}");
         println!("signal {signal}: booted and {name} in {:?}", began.elapsed());
     }
+}
+
+/// Design §6: all other signals mean nothing to init.
+#[test]
+fn other_signals_do_nothing() {
+    let mut machine = Setup::new("ready", "ready").boot().ready();
+    let place = machine.log.lines().len();
+    let services = machine.init.children();
+    // SIGKILL and SIGSTOP come from outside the namespace here; inside, the kernel keeps them from process 1.
+    let ends = [2, 10, 12, 15, 30, 37, 38, 39];
+    for number in (1..=64).filter(|number| ![9, 19].contains(number) && !ends.contains(number)) {
+        machine.signal(number);
+    }
+    // Read after all those before it, whose numbers are lower or which were sent earlier.
+    machine.signal(39);
+    machine.log.expect_after(place, "stopping for reboot");
+    assert_eq!(machine.end(), Signal::SIGHUP);
+    let lines = machine.log.end();
+    let own: Vec<_> = lines[place..].iter().filter(|line| !line.text.starts_with("late modules: ")).collect();
+    assert_eq!(own[0].text, "stopping for reboot", "{own:?}");
+    assert_eq!(services.len(), 2);
+}
+
+/// Design §2: what the machine cannot go on without is said with its step, and it restarts after the plan's pause, no
+/// sooner, whatever signals come.
+#[test]
+fn a_fatal_step_restarts_after_a_pause() {
+    let setup = Setup::new("ready", "ready");
+    std::fs::remove_dir(setup.path("proc")).unwrap();
+    assert_restarts(setup, "6/12 mounts: /proc: ENOENT (fatal)");
+}
+
+/// As above, for a root that is neither an image nor a node's files.
+#[test]
+fn a_missing_root_restarts_after_a_pause() {
+    let setup = Setup::new("ready", "ready");
+    std::fs::rename(setup.path("etc/kios"), setup.path("etc/other")).unwrap();
+    assert_restarts(setup, "2/12 root: open root image: ENOENT (fatal)");
+}
+
+fn assert_restarts(setup: Setup, why: &str) {
+    let mut machine = setup.boot();
+    let (_, said) = machine.log.expect_after(0, "(fatal)");
+    assert_eq!(said.text, why);
+    machine.log.expect("restarting in 10s");
+    machine.log.expect("sync ");
+    machine.signal(Signal::SIGHUP as i32);
+    machine.signal(Signal::SIGCHLD as i32);
+    assert_eq!(machine.end(), Signal::SIGHUP);
+    let took = now() - said.at;
+    println!("restarted {took} ms after: {why}");
+    assert!((plan::FATAL_PAUSE - 20..plan::FATAL_PAUSE + 5_000).contains(&took), "{took} ms");
+    assert!(!machine.log.has("started"));
 }
 
 /// Design §2, every wait has a limit: a service and an orphan that ignore SIGTERM are killed, each after its limit.

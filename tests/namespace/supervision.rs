@@ -29,6 +29,9 @@ fn assert_backs_off(machine: &Machine, failure: &str, next: &str, tries: u32) ->
         failures.push(failed);
         place = at + 1;
     }
+    let ticks = machine.init.cpu_ticks();
+    println!("init's own time so far: {ticks} ticks");
+    assert!(ticks < 20, "init spins while it waits: {ticks} ticks");
     failures
 }
 
