@@ -208,9 +208,11 @@ pub const DATA_BINDS: &[(Text, Text)] = &[
 /// The kernel's host name; kubelet takes it for the node's.
 pub const HOSTNAME: &CStr = c"kios";
 /// Links made at boot: (target, link).
-pub const LINKS: &[(Text, Text)] = &[(t(c"/run"), t(c"/var/run"))];
-/// Files made empty at boot, which root image links lead to; pods write them (the DHCP client its name servers).
-pub const EMPTY_FILES: &[Text] = &[t(c"/run/resolv.conf")];
+pub const LINKS: &[(Text, Text)] = &[(t(c"/run"), t(c"/var/run")), (t(c"resolv/resolv.conf"), t(c"/run/resolv.conf"))];
+/// A directory for the DHCP pod to write name servers in: it needs nothing else of /run, where containerd's socket is.
+pub const RESOLV: &CStr = c"/run/resolv";
+/// Made empty at boot; the root's /etc/resolv.conf leads to it by /run/resolv.conf.
+pub const RESOLV_CONF: &CStr = c"/run/resolv/resolv.conf";
 
 // ---- cgroups --------------------------------------------------------------------------------------------------------
 

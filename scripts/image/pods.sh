@@ -13,7 +13,7 @@ pod_images() {
     gcc -Os -static -s -o pause/pause -DVERSION=3.10.2 "$source/build/pause/linux/pause.c"
     "$PODS/pods" -name "$PAUSE_IMAGE" -tree pause -out pause.tar /pause
     for name in dhcpcd container-a; do
-        mkdir -p "$name/bin" "$name/host/run"
+        mkdir -p "$name/bin" "$name/host/resolv"
         cp "$DEBIAN/usr/bin/busybox" "$name/bin/busybox"
         for applet in $APPLETS; do ln -s busybox "$name/bin/$applet"; done
         install -m 755 "$IMAGE/pods/$name"/* "$name/bin/"

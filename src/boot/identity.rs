@@ -1,12 +1,11 @@
-//! Who the machine is: host name, loopback, and the links and files that the root image's links lead to.
+//! Who the machine is: host name, loopback, and what the root image's links lead to.
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, mkdirat};
 use rustix::system::sethostname;
 
 use super::{Step, mounts};
 use crate::error::{During, Result};
 use crate::plan;
-use crate::sys::text::Text;
 use crate::sys::{file, net};
 
 /// Sets them.
@@ -16,13 +15,9 @@ pub fn set(step: &mut Step) -> Result<()> {
     for &(target, link) in plan::LINKS {
         step.check(mounts::link_once(target, link));
     }
-    for &path in plan::EMPTY_FILES {
-        step.check(create(path));
-    }
-    Ok(())
-}
-
-fn create(path: Text) -> Result<()> {
+    step.check(mkdirat(CWD, plan::RESOLV, Mode::from_raw_mode(0o755)).during(plan::RESOLV));
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW;
-    file::create(CWD, path.get(), flags, Mode::from_raw_mode(0o644)).during(path).map(|_| ())
+    let made = file::create(CWD, plan::RESOLV_CONF, flags, Mode::from_raw_mode(0o644));
+    step.check(made.during(plan::RESOLV_CONF));
+    Ok(())
 }

@@ -160,8 +160,8 @@ pub fn reap(mut each: impl FnMut(Pid, WaitStatus)) -> Left {
         match wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => each(pid, status),
             Ok(None) => return Left::Running,
-            Err(Errno::CHILD) => return Left::None,
-            Err(_) => return Left::Ended,
+            // ECHILD.
+            Err(_) => return Left::None,
         }
     }
     Left::Ended
