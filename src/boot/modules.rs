@@ -11,7 +11,7 @@ use crate::error::{During, Error, Result};
 use crate::plan::{self, Modules};
 use crate::report;
 use crate::sys::text::Path;
-use crate::sys::{file, process};
+use crate::sys::{file, process, signal};
 
 /// Modules loaded and failed.
 #[derive(Default)]
@@ -39,6 +39,8 @@ pub fn load_late() -> Result<()> {
     if process::fork(None).during(c"fork")?.is_some() {
         return Ok(());
     }
+    // A stop ends it by SIGTERM; nobody reads its signals.
+    let _ = signal::unblock_all();
     let result = load(&plan::LATE_MODULES);
     let mut line = report::line();
     line.text(c"late modules: ");

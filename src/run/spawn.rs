@@ -45,11 +45,10 @@ pub fn start(index: usize, programs: &Programs, cgroups: &Cgroups, isolation: &I
 /// Makes this process what the service expects to start as. Errors: of any of it; then the service does not start.
 fn prepare(service: &Service, config: BorrowedFd<'_>, notify: &Notify, isolation: &Isolation) -> Result<()> {
     setsid().during(c"setsid")?;
-    signal::unblock_all().during(c"unblock signals")?;
     own_namespace(notify)?;
-    kernel_put(CWD, t(c"/proc/self/oom_score_adj"), service.oom_score_adj)?;
+    unless_refused(kernel_put(CWD, t(c"/proc/self/oom_score_adj"), service.oom_score_adj));
     for (resource, limit) in plan::LIMITS {
-        setrlimit(resource, Rlimit { current: limit, maximum: limit }).during(c"set limits")?;
+        unless_refused(setrlimit(resource, Rlimit { current: limit, maximum: limit }).during(c"set limits"));
     }
     // Opened here and not by PID 1, which a frozen disk must not hold.
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NOCTTY;
@@ -58,7 +57,16 @@ fn prepare(service: &Service, config: BorrowedFd<'_>, notify: &Notify, isolation
         stdio::install(log.as_fd(), number, true).during(service.log)?;
     }
     stdio::install(config, stdio::CONFIG, true).during(service.config)?;
+    // The last of what may print: a broken console must not end this process by SIGPIPE.
+    signal::unblock_all().during(c"unblock signals")?;
     isolation.enter()
+}
+
+/// The machine's root may set it, process 1 of a user namespace perhaps not: the service starts all the same.
+fn unless_refused(result: Result<()>) {
+    if let Err(error) = result {
+        report::degraded(&error);
+    }
 }
 
 /// Leaves PID 1's mount namespace for a fresh copy. In it `/`, /proc, /sys and /dev are as at boot, and a peer group of

@@ -62,7 +62,11 @@ pub fn restart_after_pause() -> ! {
     let reaper = Reaper::new();
     let began = now();
     reaper.run_child(t(c"sync"), plan::SYNC_LIMIT, sync);
-    reaper.pause(plan::FATAL_PAUSE.saturating_sub(now().saturating_sub(began)));
+    // A signal ends one wait, not the pause.
+    let end = began.saturating_add(plan::FATAL_PAUSE);
+    while now() < end {
+        reaper.pause(end.saturating_sub(now()));
+    }
     restart_now()
 }
 
