@@ -1,0 +1,16 @@
+//! The node in QEMU, with real containerd and kubelet, booted as scripts/boot.sh does it. Each scenario boots once and
+//! looks at many things; what it measured is printed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+mod cli;
+mod fatal;
+mod gate;
+mod image;
+mod intrusion;
+mod lines;
+mod node;
+mod processes;
+mod shell;
+mod variants;
+mod vm;

@@ -1,0 +1,100 @@
+//! The node from power-on to its pods and off again, twice on one disk, with an intruder in between.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::gate::{ROOM, Scenario, scenario};
+use crate::image::{built, run};
+use crate::lines::{check_boot, check_order, power_off};
+use crate::vm::{boot, repository, scratch};
+use crate::{intrusion, processes};
+
+const MEMORY_BUDGET: u64 = 340_000_000;
+const ROOT_BUDGET: u64 = 75_000_000;
+const INIT_BUDGET: u64 = 24_576;
+
+#[test]
+fn node_boots_to_pods_and_off() {
+    scenario("node_boots_to_pods_and_off", ROOM, |scenario| {
+        let disk = scratch("data.ext4");
+        let _ = fs::remove_file(&disk);
+        let mut vm = boot(scenario).shell().option("--data", &disk).start();
+        vm.wait_for("container-a: hello 1");
+        let lease = vm.wait_for("dhcpcd: bound eth0 10.0.2.");
+        scenario.note(&lease);
+        // Said by the child that loads them, at any time after containerd's start.
+        vm.wait_for("late modules: ");
+        let lines = vm.lines();
+        check_boot(scenario, &lines, &[]);
+        let services =
+            ["started containerd", "containerd ready", "started kubelet", "kubelet ready", "container-a: hello"];
+        check_order(&lines, &services);
+        assert!(lines.iter().any(|line| line.contains("data disk /dev/vda")));
+        processes::check(scenario, &mut vm);
+        intrusion::looking(scenario, &mut vm);
+        intrusion::helpers(scenario, &mut vm);
+        intrusion::mounts(scenario, &mut vm);
+        processes::no_zombies(&mut vm);
+        power_off(scenario, &mut vm);
+        drop(vm);
+        check_clean(&disk);
+
+        // The same disk with the two pods of the demonstration alone, one of which says what the machine uses.
+        replace_pods(&disk);
+        let mut vm = boot(scenario).option("--data", &disk).start();
+        let used: Vec<_> =
+            (1..=3).map(|number| number_after(&vm.wait_for(&format!("probe: used {number} ")))).collect();
+        vm.wait_for("container-a: hello 1");
+        vm.wait_for("dhcpcd: bound eth0 10.0.2.");
+        check_boot(scenario, &vm.lines(), &[]);
+        scenario.note(&format!("MemTotal - MemAvailable with both pods, every 5 s, bytes: {used:?}"));
+        assert!(used.iter().all(|used| *used <= MEMORY_BUDGET), "more than {MEMORY_BUDGET}");
+        power_off(scenario, &mut vm);
+        drop(vm);
+        check_clean(&disk);
+        let _ = fs::remove_file(&disk);
+    });
+}
+
+#[test]
+fn image_is_within_its_budgets() {
+    scenario("image_is_within_its_budgets", 0, |scenario: &Scenario| {
+        let root = fs::metadata(built("ROOT")).unwrap().len();
+        let init = fs::metadata(crate::image::init()).unwrap().len();
+        scenario.note(&format!("root.erofs {root} bytes, init {init} bytes"));
+        assert!(root <= ROOT_BUDGET && init <= INIT_BUDGET);
+    });
+}
+
+/// The last number of a line, in KiB; in bytes.
+fn number_after(line: &str) -> u64 {
+    line.rsplit(' ').next().unwrap().trim().parse::<u64>().unwrap() * 1024
+}
+
+/// Checks that a file system was unmounted.
+fn check_clean(disk: &Path) {
+    let said = run(Command::new("/usr/sbin/dumpe2fs").arg("-h").arg(disk));
+    let state = said.lines().find(|line| line.starts_with("Filesystem state:")).expect("state");
+    assert!(state.ends_with(" clean"), "{state}");
+    assert!(!said.contains("needs_recovery"), "the journal was not written back");
+}
+
+/// Takes the pod `shell` from a disk, and has container-a say thrice what the machine uses before it goes on as ever.
+fn replace_pods(disk: &Path) {
+    let text = fs::read_to_string(repository("scripts/image/manifests/container-a.yaml")).unwrap();
+    let image = "      image: localhost/container-a:1\n";
+    assert!(text.contains(image));
+    let script = "until ip addr show dev eth0 | grep -q inet; do sleep 1; done; for n in 1 2 3; do sleep 5; t=; a=; \
+                  while read -r k v r; do case $k in MemTotal:) t=$v ;; MemAvailable:) a=$v ;; esac; done </proc/meminfo; \
+                  echo probe: used $n $((t - a)) >/host/console; done; exec hello";
+    let command = format!("{image}      command:\n        - sh\n        - -c\n        - '{script}'\n");
+    let file = scratch("container-a.yaml");
+    fs::write(&file, text.replace(image, &command)).unwrap();
+    let pods = "/etc/kubernetes/manifests";
+    let replace = [format!("rm {pods}/shell.yaml"), format!("rm {pods}/container-a.yaml")];
+    let write = format!("write {} {pods}/container-a.yaml", file.display());
+    for request in replace.iter().chain([&write]) {
+        run(Command::new("/usr/sbin/debugfs").args(["-w", "-R", request]).arg(disk));
+    }
+}

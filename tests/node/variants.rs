@@ -1,0 +1,141 @@
+//! Nodes that start otherwise, or with something missing: each says so in one line, and goes on.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::process::Command;
+
+use crate::gate::{ROOM, scenario};
+use crate::image::{initramfs, run};
+use crate::intrusion;
+use crate::lines::{check_boot, check_order, check_stop, of_init, power_off};
+use crate::vm::{boot, scratch};
+
+#[test]
+fn node_boots_from_tmpfs_and_ignores_the_command_line() {
+    scenario("node_boots_from_tmpfs_and_ignores_the_command_line", ROOM, |scenario| {
+        let arguments = "rootfstype=tmpfs init=/bin/sh kios.anything=1 -- --help";
+        let mut vm = boot(scenario).option("--append", arguments).start();
+        vm.wait_for("container-a: hello 1");
+        vm.wait_for("dhcpcd: bound eth0 10.0.2.");
+        check_boot(scenario, &vm.lines(), &[]);
+        let from = vm.here();
+        let keys = ["ctrl", "alt", "delete"].map(|key| format!(r#"{{"type":"qcode","data":"{key}"}}"#)).join(",");
+        vm.ask(&format!(r#"{{"execute":"send-key","arguments":{{"keys":[{keys}]}}}}"#));
+        let (status, _) = vm.end();
+        check_stop(scenario, &vm.lines()[from..], "reboot");
+        assert_eq!(status, 3, "the machine resets");
+    });
+}
+
+#[test]
+fn files_in_the_initramfs_as_root() {
+    scenario("files_in_the_initramfs_as_root", ROOM, |scenario| {
+        let without = ["--plain", "--without", "usr/lib/kios/modules/virtio-rng.ko"];
+        let initrd = initramfs("plain.initramfs", &without);
+        let mut vm = boot(scenario).shell().initramfs(&initrd).start();
+        vm.wait_for("container-a: hello 1");
+        vm.wait_for("dhcpcd: bound eth0 10.0.2.");
+        let lines = vm.lines();
+        check_boot(scenario, &lines, &["module virtio-rng.ko: ENOENT (degraded)", "7/12 modules "]);
+        check_order(&lines, &["root: the initramfs' own files, which pods can write", "2/12 root "]);
+        vm.sh("echo x >/host/etc/written && rm /host/etc/written");
+        power_off(scenario, &mut vm);
+        fs::remove_file(initrd).unwrap();
+    });
+}
+
+#[test]
+fn no_data_disk() {
+    scenario("no_data_disk", ROOM, |scenario| {
+        let disk = scratch("blank.disk");
+        fs::write(&disk, vec![0; 1 << 20]).unwrap();
+        let mut vm = boot(scenario).option("--data", &disk).start();
+        vm.wait_for("kubelet ready");
+        vm.wait_for("late modules: ");
+        let lines = vm.lines();
+        check_boot(scenario, &lines, &["9/12 data "]);
+        check_order(
+            &lines,
+            &["running from memory", "9/12 data ", "(degraded: no data disk: ENODEV)", "containerd ready"],
+        );
+        power_off(scenario, &mut vm);
+        assert!(fs::read(&disk).unwrap().iter().all(|byte| *byte == 0), "the blank disk was written");
+    });
+}
+
+#[test]
+fn damaged_data_disk() {
+    scenario("damaged_data_disk", ROOM, |scenario| {
+        let disk = scratch("damaged.ext4");
+        let _ = fs::remove_file(&disk);
+        let made = fs::File::create(&disk).unwrap();
+        made.set_len(32 << 20).unwrap();
+        run(Command::new("/usr/sbin/mkfs.ext4").args(["-q", "-F", "-L", "kios-data"]).arg(&disk));
+        // The last word of the superblock is its checksum (ext4: Documentation/filesystems/ext4/super.rst).
+        made.write_all_at(&[0xAA; 4], 1024 + 0x3FC).unwrap();
+        let before = fs::read(&disk).unwrap();
+        let mut vm = boot(scenario).option("--data", &disk).start();
+        vm.wait_for("kubelet ready");
+        vm.wait_for("late modules: ");
+        let lines = vm.lines();
+        check_boot(scenario, &lines, &["9/12 data "]);
+        check_order(&lines, &["running from memory", "9/12 data ", "containerd ready"]);
+        let said: Vec<_> =
+            of_init(&lines).into_iter().filter(|line| line.text.contains("mount data disk: E")).collect();
+        assert_eq!(said.len(), 1, "one line about the disk");
+        scenario.note(&said[0].text);
+        power_off(scenario, &mut vm);
+        assert!(fs::read(&disk).unwrap() == before, "the damaged disk was written");
+    });
+}
+
+#[test]
+fn landlock_missing() {
+    scenario("landlock_missing", ROOM, |scenario| {
+        let mut vm = boot(scenario).shell().option("--append", "lsm=lockdown,yama").start();
+        vm.wait_for("container-a: hello 1");
+        vm.wait_for("late modules: ");
+        let lines = vm.lines();
+        check_boot(scenario, &lines, &["landlock scope, process 1 is less isolated: E"]);
+        let said = of_init(&lines).into_iter().find(|line| line.text.starts_with("12/12 isolation ")).unwrap();
+        scenario.note(&said.text);
+        assert_eq!(vm.sh("cat /proc/sys/kernel/yama/ptrace_scope"), "3");
+        let output = vm.attempt("echo 0 >/proc/sys/kernel/yama/ptrace_scope").1;
+        assert!(output.contains("Invalid argument"), "ptrace_scope can be lowered: {output}");
+        intrusion::mounts_unscoped(scenario, &mut vm);
+        // The other way to ask for a reboot that a pod has.
+        let from = vm.here();
+        vm.sh("kill -INT 1");
+        let (status, _) = vm.end();
+        check_stop(scenario, &vm.lines()[from..], "reboot");
+        assert_eq!(status, 3, "the machine resets");
+    });
+}
+
+#[test]
+fn no_console() {
+    scenario("no_console", ROOM, |scenario| {
+        // The last -append counts; there is no such port.
+        let line = "console=ttyS5 rootfstype=ramfs quiet panic=10";
+        let mut vm = boot(scenario).shell().qemu(&["-append", line]).start();
+        vm.wait_for("starting QEMU");
+        vm.wait_qemu();
+        let own = vm.sh("until dmesg | grep -q 'late modules: '; do sleep 1; done; dmesg | grep -o 'kios: .*'");
+        let own: Vec<_> = own.lines().map(str::to_owned).collect();
+        check_boot(scenario, &own, &["1/12 console "]);
+        scenario.note(&own[0]);
+        assert!(own[0].contains("(degraded: /dev/console: E"), "{}", own[0]);
+        check_order(&own, &["started containerd", "containerd ready", "started kubelet", "kubelet ready"]);
+        // A pod may have the port for itself.
+        vm.sh("echo probe: written to the port >/host/dev/ttyS0");
+        vm.wait_for("probe: written to the port");
+        vm.sh("until grep -q 'container-a: hello' /host/var/log/pods/default_container-a*/container-a/*.log; do sleep 1; done");
+        vm.press_power();
+        let (status, _) = vm.end();
+        assert_eq!(status, 1, "boot.sh cannot see that the end was in order");
+        assert!(
+            vm.lines().iter().any(|line| line.contains("ended without saying that it powers off (guest-shutdown)"))
+        );
+        assert!(!vm.lines().iter().any(|line| line.starts_with("kios: ")));
+    });
+}

@@ -1,0 +1,251 @@
+//! A node in QEMU, booted as a person does it: scripts/boot.sh, its standard output, its exit status.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::gate::Scenario;
+use crate::shell::Shell;
+
+/// Far more than anything takes on an emulated machine that shares its processors.
+pub const LONG: Duration = Duration::from_secs(240);
+
+/// A path in the repository.
+pub fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A path for files of these tests.
+pub fn scratch(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(path)
+}
+
+/// What a machine printed so far, and when.
+#[derive(Default)]
+pub struct Console {
+    lines: Mutex<(Vec<(Duration, String)>, usize)>,
+    news: Condvar,
+}
+
+impl Console {
+    fn read(self: &Arc<Console>, began: Instant, source: impl Read + Send + 'static) {
+        let console = self.clone();
+        console.lines.lock().unwrap().1 += 1;
+        std::thread::spawn(move || {
+            for line in BufReader::new(source).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                console.lines.lock().unwrap().0.push((began.elapsed(), line));
+                console.news.notify_all();
+            }
+            console.lines.lock().unwrap().1 -= 1;
+            console.news.notify_all();
+        });
+    }
+
+    /// The lines so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().0.iter().map(|(_, line)| line.clone()).collect()
+    }
+
+    /// Whether a line so far has `text` in it.
+    pub fn has(&self, text: &str) -> bool {
+        self.lines.lock().unwrap().0.iter().any(|(_, line)| line.contains(text))
+    }
+
+    fn show(&self) -> String {
+        let lines = self.lines.lock().unwrap();
+        lines.0.iter().map(|(at, line)| format!("{:8.3} {line}\n", at.as_secs_f64())).collect()
+    }
+}
+
+/// How to boot.
+pub struct Boot<'a> {
+    scenario: &'a Scenario,
+    arguments: Vec<String>,
+    qemu: Vec<String>,
+    shell: Option<PathBuf>,
+}
+
+/// Boots; without more, what `scripts/boot.sh` alone does.
+pub fn boot(scenario: &Scenario) -> Boot<'_> {
+    Boot { scenario, arguments: Vec::new(), qemu: Vec::new(), shell: None }
+}
+
+impl Boot<'_> {
+    /// With an option of boot.sh.
+    pub fn option(mut self, name: &str, value: impl AsRef<Path>) -> Self {
+        self.arguments.extend([name.to_owned(), value.as_ref().display().to_string()]);
+        self
+    }
+
+    /// With arguments for QEMU.
+    pub fn qemu(mut self, arguments: &[&str]) -> Self {
+        self.qemu.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// With another initramfs.
+    pub fn initramfs(self, path: &Path) -> Self {
+        self.qemu(&["-initrd", path.to_str().unwrap()])
+    }
+
+    /// With the pod `shell` beside the two of the demonstration, and a way to it.
+    pub fn shell(mut self) -> Self {
+        let socket = scratch(&format!("shell.{}", number()));
+        let chardev = format!("socket,id=shell,server=on,wait=off,path={}", socket.display());
+        let drive = format!("if=none,id=tools,format=raw,readonly=on,file={}", crate::image::tools().display());
+        self.shell = Some(socket);
+        self.option("--manifests", crate::image::manifests())
+            .qemu(&["-device", "virtio-serial-pci", "-chardev", &chardev, "-device", "virtserialport,chardev=shell"])
+            .qemu(&["-drive", &drive, "-device", "virtio-blk-pci,drive=tools"])
+    }
+
+    /// Starts the machine.
+    pub fn start(self) -> Vm {
+        let qmp = scratch(&format!("qmp.{}", number()));
+        let _ = fs::remove_file(&qmp);
+        let console = Arc::new(Console::default());
+        let mut command = Command::new(repository("scripts/boot.sh"));
+        command.args(&self.arguments).args(["--timeout", "900", "--qmp"]).arg(&qmp).arg("--").args(&self.qemu);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let began = Instant::now();
+        let mut child = command.spawn().expect("scripts/boot.sh");
+        console.read(began, child.stdout.take().unwrap());
+        console.read(began, child.stderr.take().unwrap());
+        self.scenario.watch(console.clone());
+        Vm { child, console, began, qmp, shell: self.shell.map(Shell::new) }
+    }
+}
+
+/// A number that no other machine of this run has.
+fn number() -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    format!("{}.{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A machine that runs, or has run. Dropping it ends it.
+pub struct Vm {
+    child: Child,
+    console: Arc<Console>,
+    began: Instant,
+    qmp: PathBuf,
+    shell: Option<Shell>,
+}
+
+impl Vm {
+    /// What it printed so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.console.lines()
+    }
+
+    /// Waits for a line with `text` in it.
+    pub fn wait_for(&self, text: &str) -> String {
+        self.wait_after(0, text).1
+    }
+
+    /// Waits for a line with `text` in it, at `from` or later; its place and itself.
+    pub fn wait_after(&self, from: usize, text: &str) -> (usize, String) {
+        let end = Instant::now() + LONG;
+        let mut lines = self.console.lines.lock().unwrap();
+        loop {
+            if let Some(at) = lines.0.iter().skip(from).position(|(_, line)| line.contains(text)) {
+                return (from + at, lines.0[from + at].1.clone());
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || lines.1 == 0 {
+                drop(lines);
+                panic!("no line {text:?} after line {from} within {LONG:?}");
+            }
+            lines = self.console.news.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    /// How many lines it printed so far: where a later wait begins.
+    pub fn here(&self) -> usize {
+        self.console.lines.lock().unwrap().0.len()
+    }
+
+    /// How long after its start a line with `text` in it came.
+    pub fn when(&self, text: &str) -> Duration {
+        let lines = self.console.lines.lock().unwrap();
+        let found = lines.0.iter().find(|(_, line)| line.contains(text)).map(|(at, _)| *at);
+        drop(lines);
+        found.unwrap_or_else(|| panic!("no line {text:?}"))
+    }
+
+    /// Runs a script in the pod `shell`: its status and output.
+    pub fn attempt(&mut self, script: &str) -> (i32, String) {
+        self.shell.as_mut().expect("booted with a shell").run(script)
+    }
+
+    /// Runs a script in the pod `shell`, which must succeed; its output.
+    pub fn sh(&mut self, script: &str) -> String {
+        let (status, output) = self.attempt(script);
+        assert_eq!(status, 0, "script failed: {script}\n{output}");
+        output.trim_end().to_owned()
+    }
+
+    /// Waits until QEMU's sockets are there, on a machine whose console says nothing.
+    pub fn wait_qemu(&self) {
+        let end = Instant::now() + LONG;
+        while !self.qmp.exists() {
+            assert!(Instant::now() < end, "QEMU did not start within {LONG:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Sends a command to QEMU.
+    pub fn ask(&self, command: &str) {
+        let mut stream = UnixStream::connect(&self.qmp).expect("QMP socket");
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let mut answers = BufReader::new(stream.try_clone().unwrap()).lines();
+        for request in [r#"{"execute":"qmp_capabilities"}"#, command] {
+            stream.write_all(request.as_bytes()).unwrap();
+            // The greeting and events come between.
+            let answer = answers.by_ref().map(|line| line.expect("QMP")).find(|line| !line.contains("\"QMP\""));
+            let answer = answer.expect("an answer of QEMU's");
+            assert!(answer.contains("\"return\"") || answer.contains("\"event\""), "{request}: {answer}");
+        }
+    }
+
+    /// Presses the power button.
+    pub fn press_power(&self) {
+        self.ask(r#"{"execute":"system_powerdown"}"#);
+    }
+
+    /// Waits for the machine's end: boot.sh's exit status, and how long after its start that was.
+    pub fn end(&mut self) -> (i32, Duration) {
+        let limit = Instant::now() + LONG;
+        let mut lines = self.console.lines.lock().unwrap();
+        while lines.1 > 0 {
+            let left = limit.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "the machine did not end within {LONG:?}");
+            lines = self.console.news.wait_timeout(lines, left).unwrap().0;
+        }
+        drop(lines);
+        let status = self.child.wait().expect("boot.sh");
+        (status.code().expect("boot.sh exits"), self.began.elapsed())
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        if let (Ok(None), Ok(pid)) = (self.child.try_wait(), i32::try_from(self.child.id())) {
+            // It ends QEMU before itself.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            let _ = self.child.wait();
+        }
+        let _ = fs::remove_file(&self.qmp);
+        if std::thread::panicking() {
+            eprintln!("---- console\n{}----", self.console.show());
+        }
+    }
+}
