@@ -15,6 +15,7 @@ fn main() {
         "-Wl,--build-id=none",
         "-Wl,-z,noexecstack",
         "-Wl,--gc-sections",
+        "-Wl,-O2",
         "-Wl,--no-eh-frame-hdr",
         &format!("-Wl,--defsym=FILE_BYTES_MAX={budget}"),
         &format!("-Wl,-T,{root}/linker.ld"),

@@ -25,7 +25,11 @@ mod start;
 /// The life of the machine.
 extern "C" fn main() -> ! {
     boot::refuse_unless_first();
-    let mut machine = boot::boot();
-    let request = run::run(&mut machine);
-    stop::stop(&machine, request)
+    if let Some(machine) = boot::boot()
+        && let Some((services, request)) = run::run(&machine)
+    {
+        stop::stop(&services, request)
+    }
+    // What cannot go on has said why.
+    stop::restart_after_pause()
 }

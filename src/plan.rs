@@ -125,49 +125,48 @@ pub const SHARED: &[Text] = &[t(c"/run"), t(c"/var")];
 
 // ---- Kernel settings ------------------------------------------------------------------------------------------------
 
-/// Directory of [`SYSCTLS`].
-pub const SYSCTL_ROOT: &CStr = c"/proc/sys";
-/// A kernel setting: (file below /proc/sys, value).
-pub type Sysctl = (Text, Text);
+/// Directory of the kernel settings.
+pub const SYSCTL_ROOT: &[u8] = b"/proc/sys/";
 
-/// Kernel settings. The first six are what kubelet's protectKernelDefaults demands (contract.md §4).
-pub const SYSCTLS: &[Sysctl] = &[
-    (t(c"vm/overcommit_memory"), t(c"1")),
-    (t(c"vm/panic_on_oom"), t(c"0")),
-    (t(c"kernel/panic"), t(c"10")),
-    (t(c"kernel/panic_on_oops"), t(c"1")),
-    (t(c"kernel/keys/root_maxkeys"), t(c"1000000")),
-    (t(c"kernel/keys/root_maxbytes"), t(c"25000000")),
-    (t(c"net/ipv4/ip_forward"), t(c"1")),
-    (t(c"net/ipv6/conf/all/forwarding"), t(c"1")),
-    (t(c"kernel/pid_max"), t(c"4194304")),
-    (t(c"fs/inotify/max_user_instances"), t(c"8192")),
-    (t(c"fs/inotify/max_user_watches"), t(c"524288")),
-    (t(c"fs/protected_hardlinks"), t(c"1")),
-    (t(c"fs/protected_symlinks"), t(c"1")),
-    (t(c"fs/protected_fifos"), t(c"1")),
-    (t(c"fs/protected_regular"), t(c"2")),
-    (t(c"kernel/kexec_load_disabled"), t(c"1")),
-    (t(c"kernel/unprivileged_bpf_disabled"), t(c"1")),
-    (t(c"kernel/dmesg_restrict"), t(c"1")),
-    (t(c"kernel/kptr_restrict"), t(c"1")),
-    // The kernel takes it with its line end only.
-    (t(c"kernel/printk_devkmsg"), t(c"on\n")),
-    // There is no modprobe: the kernel need not start one.
-    (t(c"kernel/modprobe"), t(c"\n")),
-];
+/// Kernel settings, a line each: file below /proc/sys, `=`, value. The first six are what kubelet's protectKernelDefaults
+/// demands (k8s.io/component-helpers, node/util/sysctl). There is no modprobe, so the kernel need not start one.
+pub const SYSCTLS: &[u8] = b"\
+vm/overcommit_memory=1\n\
+vm/panic_on_oom=0\n\
+kernel/panic=10\n\
+kernel/panic_on_oops=1\n\
+kernel/keys/root_maxkeys=1000000\n\
+kernel/keys/root_maxbytes=25000000\n\
+net/ipv4/ip_forward=1\n\
+net/ipv6/conf/all/forwarding=1\n\
+kernel/pid_max=4194304\n\
+fs/inotify/max_user_instances=8192\n\
+fs/inotify/max_user_watches=524288\n\
+fs/protected_hardlinks=1\n\
+fs/protected_symlinks=1\n\
+fs/protected_fifos=1\n\
+fs/protected_regular=2\n\
+kernel/kexec_load_disabled=1\n\
+kernel/unprivileged_bpf_disabled=1\n\
+kernel/dmesg_restrict=1\n\
+kernel/kptr_restrict=1\n\
+kernel/printk_devkmsg=on\n\
+kernel/modprobe=\n\
+";
 
-/// Kernel settings of late modules.
-pub const LATE_SYSCTLS: &[Sysctl] =
-    &[(t(c"net/bridge/bridge-nf-call-iptables"), t(c"1")), (t(c"net/bridge/bridge-nf-call-ip6tables"), t(c"1"))];
+/// Kernel settings once the late modules are loaded. Then no module is loaded any more: a signed one would do to get a
+/// program of a pod's run outside it (binfmt_misc).
+pub const LATE_SYSCTLS: &[u8] = b"\
+net/bridge/bridge-nf-call-iptables=1\n\
+net/bridge/bridge-nf-call-ip6tables=1\n\
+kernel/modules_disabled=1\n\
+";
 
 /// Lockdown level: root can no longer change the running kernel (kernel_lockdown(7)).
-pub const LOCKDOWN: Sysctl = (t(c"/sys/kernel/security/lockdown"), t(c"integrity"));
+pub const LOCKDOWN: (Text, Text) = (t(c"/sys/kernel/security/lockdown"), t(c"integrity"));
 
 /// Yama's strictest ptrace scope, for kernels without Landlock scoping.
-pub const PTRACE_SCOPE: Sysctl = (t(c"kernel/yama/ptrace_scope"), t(c"3"));
-/// Landlock ABI that can scope (Linux 6.12).
-pub const LANDLOCK_ABI: usize = 6;
+pub const PTRACE_SCOPE: &[u8] = b"kernel/yama/ptrace_scope=3\n";
 
 // ---- Data disk ------------------------------------------------------------------------------------------------------
 
@@ -221,20 +220,18 @@ pub const CGROUP_ROOT: &CStr = c"/sys/fs/cgroup";
 /// Controllers switched on for the children of the root and of [`PODRUNTIME`], as far as the kernel has them.
 pub const CONTROLLERS: &[Text] = &[t(c"+cpu"), t(c"+cpuset"), t(c"+memory"), t(c"+pids"), t(c"+hugetlb"), t(c"+io")];
 /// Init's own cgroup.
-pub const INIT_CGROUP: Text = t(c"init");
+pub const INIT_CGROUP: &CStr = c"init";
 /// Parent of the services' cgroups.
-pub const PODRUNTIME: Text = t(c"podruntime");
+pub const PODRUNTIME: &CStr = c"podruntime";
 /// Cgroups made at boot, parents first, with the memory.min of each: what reclaim leaves them.
 pub const CGROUPS: &[(Text, Text)] = &[
-    (INIT_CGROUP, t(c"1M")),
-    (PODRUNTIME, t(c"160M")),
+    (t(INIT_CGROUP), t(c"1M")),
+    (t(PODRUNTIME), t(c"160M")),
     (t(c"podruntime/runtime"), t(c"64M")),
     (t(c"podruntime/kubelet"), t(c"64M")),
     // The shims of all pods (containerd.toml names it).
     (t(c"podruntime/shims"), t(c"32M")),
 ];
-/// Cgroups killed at shutdown: pods first, then what held them.
-pub const POD_CGROUPS: &[Text] = &[t(c"kubepods"), t(c"podruntime/shims")];
 
 // ---- Services -------------------------------------------------------------------------------------------------------
 
@@ -252,14 +249,8 @@ pub struct Service {
     pub environment: &'static [&'static CStr],
     /// Its cgroup, below the root of the tree.
     pub cgroup: Text,
-    /// oom_score_adj (proc_pid_oom_score_adj(5)).
-    pub oom_score_adj: Text,
     /// Where standard output and error go.
     pub log: Text,
-    /// A start that is not ready by then is killed.
-    pub start_limit: Millis,
-    /// After SIGTERM at shutdown, SIGKILL follows.
-    pub stop_limit: Millis,
 }
 
 /// Directory in a service's own mount namespace that holds its notify socket, and nothing else.
@@ -284,10 +275,7 @@ pub const SERVICES: [Service; 2] = [
         arguments: &[c"containerd", c"--config=/proc/self/fd/5"],
         environment: &[c"PATH=/usr/bin", c"HOME=/", c"NOTIFY_SOCKET=/kios/notify"],
         cgroup: t(c"podruntime/runtime"),
-        oom_score_adj: t(c"-999"),
         log: t(c"/var/log/containerd.log"),
-        start_limit: 300_000,
-        stop_limit: 10_000,
     },
     Service {
         name: t(c"kubelet"),
@@ -296,10 +284,7 @@ pub const SERVICES: [Service; 2] = [
         arguments: &[c"kubelet", c"--config=/proc/self/fd/5", c"--runtime-cgroups=/podruntime/runtime"],
         environment: &[c"PATH=/usr/bin", c"HOME=/", c"NOTIFY_SOCKET=/kios/notify"],
         cgroup: t(c"podruntime/kubelet"),
-        oom_score_adj: t(c"-999"),
         log: t(c"/var/log/kubelet.log"),
-        start_limit: 300_000,
-        stop_limit: 10_000,
     },
 ];
 const_assert!(
@@ -311,6 +296,12 @@ const_assert!(SERVICES[KUBELET].arguments.len() <= STRINGS_MAX && SERVICES[KUBEL
 /// them root's containers would share the kernel's default number of processes, a few thousand.
 pub const LIMITS: [(Resource, Option<u64>); 3] =
     [(Resource::Nofile, Some(1_048_576)), (Resource::Nproc, None), (Resource::Core, None)];
+/// oom_score_adj of a service (proc_pid_oom_score_adj(5)): among the last to be killed.
+pub const OOM_SCORE_ADJ: Text = t(c"-999");
+/// A start that is not ready by then is killed. Long, since containerd first takes up the shims of every running pod.
+pub const START_LIMIT: Millis = 300_000;
+/// From SIGTERM to SIGKILL when a service is stopped.
+pub const STOP_LIMIT: Millis = 10_000;
 /// First wait before a service that ended is started again.
 pub const BACK_OFF_FIRST: Millis = 250;
 /// Longest such wait; each is twice the one before.
@@ -318,17 +309,10 @@ pub const BACK_OFF_LAST: Millis = 30_000;
 /// A service ready for this long starts again with the first wait.
 pub const STABLE: Millis = 60_000;
 
-/// Input devices listened to, as far as they are there at boot: one of them is the power button.
-pub const INPUTS: [Text; 8] = [
-    t(c"/dev/input/event0"),
-    t(c"/dev/input/event1"),
-    t(c"/dev/input/event2"),
-    t(c"/dev/input/event3"),
-    t(c"/dev/input/event4"),
-    t(c"/dev/input/event5"),
-    t(c"/dev/input/event6"),
-    t(c"/dev/input/event7"),
-];
+/// Input devices listened to are this with a digit, as far as they are there at boot: one of them is the power button.
+pub const INPUT: &[u8] = b"/dev/input/event";
+/// Their number; at most ten.
+pub const INPUTS: usize = 8;
 /// Children reaped before the loop looks at anything else.
 pub const REAP_BATCH: usize = 512;
 
@@ -340,6 +324,8 @@ pub const TERM_LIMIT: Millis = 5_000;
 pub const KILL_LIMIT: Millis = 5_000;
 /// What is unmounted at the end, with all that is mounted below.
 pub const UNMOUNTS: &[Text] = &[t(c"/etc/cni"), t(c"/etc/kubernetes"), t(c"/var"), t(c"/run")];
+/// Most mounts on top of each other at one of these places that are unmounted.
+pub const UNMOUNTS_MAX: usize = 64;
 /// For unmounting.
 pub const UNMOUNT_LIMIT: Millis = 20_000;
 /// For sync(2), which a frozen disk holds for ever.

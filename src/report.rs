@@ -5,14 +5,14 @@
 
 use core::ffi::CStr;
 use core::panic::Location;
-use core::sync::atomic::{AtomicBool, Ordering};
 use heapless::Vec;
 use rustix::io::{Errno, write};
 
 use crate::error::{self, Error};
+use crate::plan;
+use crate::sys::stdio::Fixed;
 use crate::sys::text::{Text, t};
 use crate::sys::{clock, stdio};
-use crate::{plan, stop};
 
 /// Bytes of the longest line; what is longer is cut.
 const LINE_BYTES: usize = 256;
@@ -30,7 +30,7 @@ fn at(micros: u64) -> Line {
     let millis = micros / 1_000;
     let mut line = Line(Vec::new());
     line.text(plan::KMSG_LEVEL).text(c"kios: [").number(millis / 1_000).text(c".");
-    line.digits(millis % 1_000, 3).text(c"] ");
+    line.digit(millis / 100).digit(millis / 10).digit(millis).text(c"] ");
     line
 }
 
@@ -63,24 +63,15 @@ impl Line {
 
     /// Adds a decimal number.
     pub fn number(&mut self, number: u64) -> &mut Line {
-        self.digits(number, 1)
+        if number > 9 {
+            self.number(number / 10);
+        }
+        self.digit(number)
     }
 
-    /// Adds a decimal number of at least `width` digits, zeroes in front.
-    fn digits(&mut self, number: u64, width: usize) -> &mut Line {
-        // u64::MAX has 20.
-        let mut digits = [b'0'; 20];
-        let mut left = number;
-        let mut used = 0;
-        for digit in digits.iter_mut().rev() {
-            if left == 0 && used >= width {
-                break;
-            }
-            *digit = b'0' + u8::try_from(left % 10).unwrap_or(0);
-            left /= 10;
-            used += 1;
-        }
-        self.bytes(digits.get(digits.len() - used..).unwrap_or(&[]))
+    /// Adds the last decimal digit of a number.
+    fn digit(&mut self, number: u64) -> &mut Line {
+        self.bytes(&[b'0' + u8::try_from(number % 10).unwrap_or(0)])
     }
 
     /// Adds `what: ERRNO`.
@@ -105,8 +96,8 @@ impl Line {
     /// Sends the line. A sink that fails has no better place to say so.
     pub fn send(&mut self) {
         let _ = self.0.push(b'\n');
-        let _ = write(stdio::get(stdio::CONSOLE), self.0.get(plan::KMSG_LEVEL.count_bytes()..).unwrap_or(&[]));
-        let _ = write(stdio::get(stdio::KMSG), &self.0);
+        let _ = write(stdio::get(Fixed::Console), self.0.get(plan::KMSG_LEVEL.count_bytes()..).unwrap_or(&[]));
+        let _ = write(stdio::get(Fixed::Kmsg), &self.0);
     }
 }
 
@@ -115,20 +106,15 @@ pub fn degraded(error: &Error) {
     line().error(error).text(c" (degraded)").send();
 }
 
-/// The last words of a panic, which no code here means to reach: where it was, then a restart. A panic within goes
-/// straight to the restart. No formatting: the message's machinery would be a third of the binary.
-pub fn epitaph(location: Option<&Location<'_>>) -> ! {
-    static AGAIN: AtomicBool = AtomicBool::new(false);
-    if AGAIN.swap(true, Ordering::Relaxed) {
-        stop::restart_now();
-    }
+/// The last words of a panic, which no code here means to reach: where it was. No formatting of its message: that
+/// machinery would be a third of the binary.
+pub fn epitaph(location: Option<&Location<'_>>) {
     let mut line = line();
     line.text(c"panic at ");
     if let Some(place) = location {
         line.bytes(place.file().as_bytes()).text(c":").number(u64::from(place.line()));
     }
     line.send();
-    stop::restart_after_pause()
 }
 
 #[cfg(test)]

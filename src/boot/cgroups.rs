@@ -1,4 +1,4 @@
-//! The cgroup tree that kubelet's own hangs beside (contract.md §6): init's, and one for each service and for the shims.
+//! The cgroup tree that kubelet's own hangs beside: init's, and one for each service and for the shims.
 
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{CWD, Mode, OFlags, mkdirat};
@@ -12,11 +12,9 @@ use crate::sys::fd::Fd;
 use crate::sys::file;
 use crate::sys::text::{Text, t};
 
-/// Directories of the cgroup tree, held from boot on: no path leads to them later.
+/// The services' cgroups, held from boot on: whatever is mounted over the tree later.
 #[derive(Default)]
 pub struct Cgroups {
-    /// The root of the tree.
-    pub root: Option<Fd>,
     /// By index into [`plan::SERVICES`].
     pub services: [Option<Fd>; plan::SERVICES.len()],
 }
@@ -32,7 +30,7 @@ pub fn make(step: &mut Step, cgroups: &mut Cgroups) -> Result<()> {
         if step.check(made).is_none() {
             continue;
         }
-        if path == plan::INIT_CGROUP {
+        if path.get() == plan::INIT_CGROUP {
             // Before the root's controllers are switched on: a cgroup may hold processes or give out controllers, not
             // both, except the real root (cgroups(7)).
             let own = directory(root.as_fd(), path).and_then(|own| put(own.as_fd(), t(c"cgroup.procs"), t(c"0")));
@@ -41,14 +39,13 @@ pub fn make(step: &mut Step, cgroups: &mut Cgroups) -> Result<()> {
         }
         let Some(own) = step.check(directory(root.as_fd(), path)) else { continue };
         step.check(put(own.as_fd(), t(c"memory.min"), memory_min));
-        if path == plan::PODRUNTIME {
+        if path.get() == plan::PODRUNTIME {
             enable(step, own.as_fd());
         }
     }
     for (service, held) in plan::SERVICES.iter().zip(&mut cgroups.services) {
         *held = step.check(directory(root.as_fd(), service.cgroup));
     }
-    cgroups.root = Some(root);
     Ok(())
 }
 

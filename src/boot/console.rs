@@ -1,14 +1,18 @@
 //! The first descriptors, the console, and which signals reach PID 1.
 
+use core::ffi::CStr;
 use rustix::fd::AsFd;
 use rustix::fs::{CWD, OFlags};
+use rustix::io::read;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::system::{RebootCommand, reboot};
 
 use super::{Step, mounts};
 use crate::error::{During, Result};
 use crate::plan;
-use crate::sys::{self, file, stdio};
+use crate::sys::stdio::{self, Fixed};
+use crate::sys::text::Path;
+use crate::sys::{self, file};
 
 /// Opens console, kernel log and /dev/null, blocks all signals, and takes Ctrl-Alt-Del from the kernel.
 ///
@@ -19,14 +23,9 @@ pub fn open(step: &mut Step) -> Result<()> {
     stdio::reserve().during(c"open /")?;
     let mounted = mounts::mount(&plan::DEV);
     // Until the console is open, and instead of it where there is none.
-    let inherited = stdio::install(stdio::get(1), stdio::CONSOLE, false).during(c"dup");
-    let sink = |path, number| -> Result<()> {
-        let flags = OFlags::WRONLY | OFlags::NOCTTY | OFlags::NONBLOCK;
-        let opened = file::open(CWD, path, flags).during(path)?;
-        stdio::install(opened.as_fd(), number, false).during(path)
-    };
-    let kmsg = sink(c"/dev/kmsg", stdio::KMSG);
-    let console = sink(c"/dev/console", stdio::CONSOLE);
+    let inherited = stdio::install(stdio::get(Fixed::Output), Fixed::Console, false).during(c"dup");
+    let kmsg = sink(c"/dev/kmsg", Fixed::Kmsg);
+    let console = sink(c"/dev/console", Fixed::Console);
     // Only now is there anywhere to say it.
     step.check(inherited);
     let own = step.check(mounted).is_some();
@@ -42,11 +41,35 @@ pub fn open(step: &mut Step) -> Result<()> {
     Ok(())
 }
 
+/// Opens `path` for init's lines. Non-blocking: a stopped terminal loses lines.
+fn sink(path: &'static CStr, fixed: Fixed) -> Result<()> {
+    install(path, fixed).during(path)
+}
+
+fn install(path: &CStr, fixed: Fixed) -> rustix::io::Result<()> {
+    let opened = file::open(CWD, path, OFlags::WRONLY | OFlags::NOCTTY | OFlags::NONBLOCK)?;
+    stdio::install(opened.as_fd(), fixed, false)
+}
+
+/// Goes from /dev/console to the terminal behind it, as soon as /sys tells its name. A pod can redirect /dev/console to a
+/// terminal of its own (TIOCCONS), which then blocks whoever writes, non-blocking or not. Where there is no such terminal,
+/// /dev/console stays.
+pub fn leave_redirection() {
+    let mut bytes = [0; 64];
+    let Ok(list) = file::open(CWD, c"/sys/class/tty/console/active", OFlags::RDONLY) else { return };
+    let got = read(&list, &mut bytes).unwrap_or(0);
+    // The last is /dev/console (drivers/tty/tty_io.c, show_cons_active).
+    let name = bytes.get(..got).unwrap_or(&[]).split(|byte| byte.is_ascii_whitespace()).rfind(|name| !name.is_empty());
+    let mut path = Path::new();
+    path.set(&[b"/dev/", name.unwrap_or(&[])]);
+    let _ = install(path.get(), Fixed::Console);
+}
+
 fn null() -> Result<()> {
     let path = c"/dev/null";
     let null = file::open(CWD, path, OFlags::RDWR).during(path)?;
-    for number in stdio::STANDARD {
-        stdio::install(null.as_fd(), number, true).during(path)?;
+    for fixed in [Fixed::Input, Fixed::Output, Fixed::Error] {
+        stdio::install(null.as_fd(), fixed, true).during(path)?;
     }
     Ok(())
 }

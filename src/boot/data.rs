@@ -2,21 +2,20 @@
 //! machine runs from memory.
 
 use core::ffi::CStr;
-use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{CWD, Mode, OFlags, mkdirat};
-use rustix::io::{Errno, pread};
+use rustix::io::{Errno, pread, read};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount as mount_at, mount_bind, mount_change, unmount};
 
 use super::Step;
-use super::formats::{SUPERBLOCK_AT, entry_names, ext4_label, partition_name};
+use super::formats::{SUPERBLOCK_AT, device_names, ext4_label, partition_name};
 use crate::error::{During, Error, Result};
 use crate::sys::fd::Fd;
 use crate::sys::file;
 use crate::sys::text::Path;
 use crate::{plan, report};
 
-/// Where block devices are listed.
-const BLOCK: &CStr = c"/sys/class/block";
+/// Where block devices are listed: one a line, its name last. A read gives whole lines (fs/seq_file.c).
+const LIST: &CStr = c"/proc/partitions";
 
 /// Mounts the data disk, or a tmpfs where there is none that can be used, and binds its directories.
 pub fn mount(step: &mut Step) -> Result<()> {
@@ -60,15 +59,15 @@ fn mount_disk() -> Result<()> {
 
 /// The path of the one device that carries the label. Errors: ENODEV for none, ENOTUNIQ for two, which are both left alone.
 fn find() -> Result<Path> {
-    let list = directory(BLOCK)?;
+    let list = file::open(CWD, LIST, OFlags::RDONLY).during(LIST)?;
     let (mut found, mut device) = (false, Path::new());
-    let mut space = [0; 2048];
+    let mut lines = [0; 2048];
     loop {
-        let entries = file::entries(&list, &mut space).during(c"list block devices")?;
-        if entries.is_empty() {
+        let got = read(&list, &mut lines).during(LIST)?;
+        if got == 0 {
             break;
         }
-        for name in entry_names(entries).filter(|name| carries_label(list.as_fd(), name)) {
+        for name in device_names(lines.get(..got).unwrap_or(&[])).filter(|name| carries_label(name)) {
             device.set(&[b"/dev/", name]);
             if found {
                 return Err(Error::new(c"two data disks", Errno::NOTUNIQ));
@@ -80,19 +79,19 @@ fn find() -> Result<Path> {
 }
 
 /// Whether the device is a partition of that name, or an ext4 file system of that label.
-fn carries_label(list: BorrowedFd<'_>, name: &[u8]) -> bool {
+fn carries_label(name: &[u8]) -> bool {
     let mut bytes = [0; 512];
-    if partition_name(start(list, &[name, b"/uevent"], 0, &mut bytes)) == Some(plan::DATA_LABEL) {
+    if partition_name(start(&[b"/sys/class/block/", name, b"/uevent"], 0, &mut bytes)) == Some(plan::DATA_LABEL) {
         return true;
     }
-    ext4_label(start(list, &[b"/dev/", name], SUPERBLOCK_AT, &mut bytes)) == Some(plan::DATA_LABEL)
+    ext4_label(start(&[b"/dev/", name], SUPERBLOCK_AT, &mut bytes)) == Some(plan::DATA_LABEL)
 }
 
 /// What can be read of a file from `at` on; nothing where it cannot.
-fn start<'a>(list: BorrowedFd<'_>, path: &[&[u8]], at: u64, bytes: &'a mut [u8; 512]) -> &'a [u8] {
+fn start<'a>(path: &[&[u8]], at: u64, bytes: &'a mut [u8; 512]) -> &'a [u8] {
     let mut joined = Path::new();
     joined.set(path);
-    let got = file::open(list, joined.get(), OFlags::RDONLY | OFlags::NONBLOCK)
+    let got = file::open(CWD, joined.get(), OFlags::RDONLY | OFlags::NONBLOCK)
         .and_then(|file| pread(&file, &mut bytes[..], at));
     bytes.get(..got.unwrap_or(0)).unwrap_or(&[])
 }

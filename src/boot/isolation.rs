@@ -34,17 +34,13 @@ impl Isolation {
     }
 }
 
-/// Decides by the kernel's Landlock ABI.
+/// Decides by whether the kernel makes a ruleset that scopes.
 pub fn decide(step: &mut Step, isolation: &mut Isolation) -> Result<()> {
-    let ruleset = landlock::abi().and_then(|abi| match abi {
-        plan::LANDLOCK_ABI.. => landlock::scope_ruleset(),
-        _ => Err(Errno::NOSYS),
-    });
-    match ruleset {
+    match landlock::scope_ruleset() {
         Ok(ruleset) => *isolation = Isolation::Landlock(ruleset),
         Err(errno) => {
             step.degrade(Error::new(c"landlock scope, process 1 is less isolated", errno));
-            step.check(kernel::set_one(plan::PTRACE_SCOPE));
+            step.check(kernel::write_settings(plan::PTRACE_SCOPE));
         }
     }
     Ok(())

@@ -1,14 +1,14 @@
 //! Kernel settings and lockdown.
 
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::BorrowedFd;
 use rustix::fs::{CWD, OFlags};
 use rustix::io::write;
 
 use super::Step;
-use crate::error::{During, Result};
-use crate::plan::{self, Sysctl};
+use crate::error::{During, Error, Result};
 use crate::sys::file;
-use crate::sys::text::Text;
+use crate::sys::text::{Path, Text};
+use crate::{plan, report};
 
 /// Writes `value` into the existing file `path` below `directory`. Errors: of open(2) and write(2).
 pub fn put(directory: BorrowedFd<'_>, path: Text, value: Text) -> Result<()> {
@@ -16,17 +16,26 @@ pub fn put(directory: BorrowedFd<'_>, path: Text, value: Text) -> Result<()> {
     write(&open, value.get().to_bytes()).during(path).map(|_| ())
 }
 
-/// Sets one kernel setting. Errors: of open(2) and write(2).
-pub fn set_one((path, value): Sysctl) -> Result<()> {
-    let root = file::open(CWD, plan::SYSCTL_ROOT, OFlags::PATH | OFlags::DIRECTORY).during(path)?;
-    put(root.as_fd(), path, value)
+/// Writes kernel settings, a line each of which those that fail are said. Errors: the errno of the first that failed.
+pub fn write_settings(settings: &[u8]) -> Result<()> {
+    let mut failed = Ok(());
+    let mut path = Path::new();
+    for setting in settings.split_inclusive(|byte| *byte == b'\n') {
+        let at = setting.iter().position(|byte| *byte == b'=').unwrap_or(0);
+        let Some((name, [_, value @ ..])) = setting.split_at_checked(at) else { continue };
+        path.set(&[plan::SYSCTL_ROOT, name]);
+        let set = file::open(CWD, path.get(), OFlags::WRONLY).and_then(|file| write(&file, value));
+        if let Err(errno) = set {
+            report::line().bytes(name).text(c": ").errno(errno).text(c" (degraded)").send();
+            failed = failed.and(Err(Error::new(c"kernel settings", errno)));
+        }
+    }
+    failed
 }
 
 /// Sets them all, then locks the kernel down.
 pub fn set(step: &mut Step) -> Result<()> {
-    for &setting in plan::SYSCTLS {
-        step.check(set_one(setting));
-    }
+    step.check(write_settings(plan::SYSCTLS));
     let (path, level) = plan::LOCKDOWN;
     step.check(put(CWD, path, level));
     Ok(())

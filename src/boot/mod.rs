@@ -26,12 +26,12 @@ pub use mounts::detached;
 pub use programs::Programs;
 
 use crate::error::{Error, Result};
-use crate::run::supervisor::Supervisor;
+use crate::report;
+use crate::sys::stdio::{self, Fixed};
 use crate::sys::text::{Text, t};
 use crate::sys::{clock, process};
-use crate::{report, stop};
 
-/// What boot leaves to the main loop: descriptors opened before anything else ran, and the services.
+/// What boot leaves to the main loop: descriptors opened before anything else ran.
 pub struct Machine {
     /// The services' programs and configuration.
     pub programs: Programs,
@@ -39,8 +39,6 @@ pub struct Machine {
     pub cgroups: Cgroups,
     /// How PID 1 is kept apart from what it starts.
     pub isolation: Isolation,
-    /// The two services.
-    pub supervisor: Supervisor,
 }
 
 /// A running step: collects what it had to do without.
@@ -97,19 +95,15 @@ pub fn step_names() -> impl Iterator<Item = &'static CStr> {
 pub fn refuse_unless_first() {
     if !getpid().is_init() {
         let text = b"kios: init is process 1 of a machine and does nothing for anyone who runs it\n";
-        let _ = rustix::io::write(crate::sys::stdio::get(2), text);
+        let _ = rustix::io::write(stdio::get(Fixed::Error), text);
         process::exit(1);
     }
 }
 
-/// Runs the steps. One without which the machine cannot go on ends in a restart.
-pub fn boot() -> Machine {
-    let mut machine = Machine {
-        programs: Programs::default(),
-        cgroups: Cgroups::default(),
-        isolation: Isolation::default(),
-        supervisor: Supervisor::new(),
-    };
+/// Runs the steps. None after one without which the machine cannot go on; its line says why.
+pub fn boot() -> Option<Machine> {
+    let mut machine =
+        Machine { programs: Programs::default(), cgroups: Cgroups::default(), isolation: Isolation::default() };
     for (at, (name, run)) in (1u64..).zip(STEPS) {
         let began = clock::since_power_on();
         let mut step = Step { first: None };
@@ -118,7 +112,7 @@ pub fn boot() -> Machine {
         line.number(at).text(c"/").number(STEPS.len() as u64).text(c" ").text(name);
         if let Err(error) = result {
             line.text(c": ").error(&error).text(c" (fatal)").send();
-            stop::restart_after_pause();
+            return None;
         }
         line.text(c" ").number(clock::since_power_on().saturating_sub(began)).text(c"us");
         if let Some(error) = &step.first {
@@ -126,5 +120,5 @@ pub fn boot() -> Machine {
         }
         line.send();
     }
-    machine
+    Some(machine)
 }

@@ -18,6 +18,8 @@ use crate::sys::{file, process, signal};
 struct Count {
     loaded: u32,
     failed: u32,
+    /// Of the first that failed.
+    errno: Option<Errno>,
 }
 
 /// Loads what mounting the root image needs. A root in the initramfs' own files may come with no list.
@@ -49,17 +51,14 @@ pub fn load_late() -> Result<()> {
         Err(error) => line.error(error).text(c" (degraded)"),
     }
     .send();
-    for &setting in plan::LATE_SYSCTLS {
-        if let Err(error) = kernel::set_one(setting) {
-            report::degraded(&error);
-        }
-    }
+    // What fails is said there.
+    let _ = kernel::write_settings(plan::LATE_SYSCTLS);
     process::exit(0)
 }
 
 fn finish(step: &mut Step, result: Result<Count>) {
-    if let Some(Count { failed: 1.., .. }) = step.check(result) {
-        step.degrade(Error::new(c"load modules", Errno::NOENT));
+    if let Some(Count { errno: Some(errno), .. }) = step.check(result) {
+        step.degrade(Error::new(c"load modules", errno));
     }
 }
 
@@ -80,6 +79,7 @@ fn load(modules: &Modules) -> Result<Count> {
             Ok(()) | Err(Errno::EXIST) => count.loaded += 1,
             Err(errno) => {
                 count.failed += 1;
+                count.errno.get_or_insert(errno);
                 let mut line = report::line();
                 line.text(c"module ").bytes(name).text(c": ").errno(errno).text(c" (degraded)").send();
             }

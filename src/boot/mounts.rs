@@ -8,7 +8,7 @@ use rustix::mount::{
     MountAttrFlags, MountPropagationFlags, fsconfig_create, fsconfig_set_string, mount as mount_at, mount_change,
 };
 
-use super::Step;
+use super::{Step, console};
 use crate::error::{During, Result};
 use crate::plan::{self, Mount, Need};
 use crate::sys::fd::Fd;
@@ -43,6 +43,7 @@ pub fn mount_all(step: &mut Step) -> Result<()> {
     for &(target, link) in plan::DEV_LINKS {
         step.check(link_once(target, link));
     }
+    console::leave_redirection();
     Ok(())
 }
 

@@ -25,17 +25,19 @@ pub struct Files {
 /// The files of all services.
 #[derive(Default)]
 pub struct Programs {
-    /// A second, detached mount of the root image; the root itself where there is no image.
-    pub base: Option<Fd>,
+    /// A detached mount of the root image for each service; the root itself where there is no image.
+    pub bases: [Option<Fd>; plan::SERVICES.len()],
     /// By index into [`plan::SERVICES`].
     pub files: [Files; plan::SERVICES.len()],
 }
 
 /// Opens them. A service whose program is missing is tried again and again by the main loop, which says so each time.
 pub fn open(step: &mut Step, programs: &mut Programs) -> Result<()> {
-    let base = programs.base.take();
-    let base = base.as_ref().map_or(CWD, Fd::as_fd);
-    for (service, files) in plan::SERVICES.iter().zip(&mut programs.files) {
+    let places = programs.files.iter_mut().zip(&mut programs.bases);
+    for (service, (files, base)) in plan::SERVICES.iter().zip(places) {
+        // Dropped at the end: the files keep their mount.
+        let base = base.take();
+        let base = base.as_ref().map_or(CWD, Fd::as_fd);
         let path = OFlags::PATH | OFlags::NOFOLLOW;
         files.program = step.check(open_one(base, service.program, path));
         let read = OFlags::RDONLY | OFlags::NOFOLLOW;

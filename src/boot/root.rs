@@ -32,9 +32,11 @@ pub fn take(step: &mut Step, programs: &mut Programs) -> Result<()> {
     match file::open(CWD, plan::IMAGE, OFlags::RDWR) {
         Ok(image) => {
             let source = on_ramfs(image)?;
-            // Two superblocks of one file: what the services' programs are opened from has inodes of its own, which no
-            // path leads to, so that no uprobe reaches them.
-            programs.base = Some(erofs(source)?);
+            // A superblock of one file for each: a service's program has an inode of its own, which no path leads to, nor
+            // a file handle by way of the other's.
+            for base in &mut programs.bases {
+                *base = Some(erofs(source)?);
+            }
             let root = erofs(source)?;
             step.check(unlinkat(CWD, source, AtFlags::empty()).during(c"unlink root image"));
             let _ = unlinkat(CWD, c"/init", AtFlags::empty());
@@ -104,9 +106,11 @@ fn erofs(source: &'static CStr) -> Result<Fd> {
 /// PID 1 shares its root with the kernel threads whose helpers (core_pattern, modprobe, poweroff_cmd) run as root outside
 /// every container. So that shared root goes to a directory that holds only what the kernel may run; then PID 1 leaves
 /// the sharing, and returns to the real root by a descriptor.
-pub fn confine_kernel(step: &mut Step) -> Result<()> {
+pub fn confine_kernel(_: &mut Step) -> Result<()> {
     let root = file::open(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY).during(c"open /")?;
-    step.check(chroot(plan::KERNEL_ROOT).during(c"chroot kernel"));
+    // Its working directory too: a helper may be named by a relative path.
+    chdir(plan::KERNEL_ROOT).during(c"chdir kernel")?;
+    chroot(c".").during(c"chroot kernel")?;
     process::unshare_root().during(c"unshare root")?;
     fchdir(&root).during(c"chdir /")?;
     chroot(c".").during(c"chroot /")?;

@@ -5,7 +5,7 @@ pub mod power;
 pub mod service;
 pub mod signals;
 pub mod spawn;
-pub mod supervisor;
+mod supervisor;
 
 use core::mem::MaybeUninit;
 use rustix::event::epoll;
@@ -13,13 +13,14 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
 pub use signals::Request;
+pub use supervisor::Supervisor;
 
 use crate::boot::{self, Machine};
 use crate::error::{During, Error, Result};
 use crate::plan::{self, Millis};
+use crate::report;
 use crate::sys::fd::Fd;
 use crate::sys::{clock, file, signal};
-use crate::{report, stop};
 
 /// What an event of the loop is about.
 #[derive(Clone, Copy)]
@@ -59,15 +60,19 @@ pub fn now() -> Millis {
     clock::since_power_on() / 1_000
 }
 
-/// Starts the services and keeps them alive until an end is asked for.
-pub fn run(machine: &mut Machine) -> Request {
-    match watch(machine) {
-        Ok(request) => request,
-        Err(error) => stop::fatal(error),
+/// Starts the services and keeps them alive until an end is asked for. None where the loop cannot run; a line says why.
+pub fn run(machine: &Machine) -> Option<(Supervisor, Request)> {
+    let mut services = Supervisor::new();
+    match watch(machine, &mut services) {
+        Ok(request) => Some((services, request)),
+        Err(error) => {
+            report::line().error(&error).text(c" (fatal)").send();
+            None
+        }
     }
 }
 
-fn watch(machine: &mut Machine) -> Result<Request> {
+fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Request> {
     let epoll = file::epoll().during(c"epoll")?;
     let inputs = power::open();
     let signals = signal::descriptor().during(c"signalfd")?;
@@ -79,7 +84,7 @@ fn watch(machine: &mut Machine) -> Result<Request> {
             report::degraded(&error);
         }
     }
-    tend(machine, &epoll);
+    services.tend(machine, &epoll, now());
     // Beside containerd's start, which does not need them.
     if let Err(error) = boot::load_late() {
         report::degraded(&error);
@@ -88,7 +93,7 @@ fn watch(machine: &mut Machine) -> Result<Request> {
     loop {
         let none = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
         let mut events = [none; 8];
-        let timeout = if more_to_reap { 0 } else { machine.supervisor.deadline().saturating_sub(now()) };
+        let timeout = if more_to_reap { 0 } else { services.deadline().saturating_sub(now()) };
         let got = match file::wait(&epoll, &mut events, timeout) {
             Ok(got) => got,
             Err(Errno::INTR) => continue,
@@ -103,7 +108,7 @@ fn watch(machine: &mut Machine) -> Result<Request> {
                     }
                     more_to_reap |= child;
                 }
-                Token::Notify(index) => machine.supervisor.hear(index, now()),
+                Token::Notify(index) => services.hear(index, &epoll, now()),
                 Token::Input(index) => {
                     let Some(Some(input)) = inputs.get(index) else { continue };
                     match power::pressed(input) {
@@ -117,17 +122,11 @@ fn watch(machine: &mut Machine) -> Result<Request> {
             }
         }
         if more_to_reap {
-            let supervisor = &mut machine.supervisor;
-            let left = reap(|pid, status| supervisor.reaped(pid, status, &epoll, now()));
+            let left = reap(|pid, status| services.reaped(pid, status, &epoll, now()));
             more_to_reap = left == Left::Ended;
         }
-        tend(machine, &epoll);
+        services.tend(machine, &epoll, now());
     }
-}
-
-fn tend(machine: &mut Machine, epoll: &Fd) {
-    let parts = (&machine.programs, &machine.cgroups, &machine.isolation);
-    machine.supervisor.tend(parts, epoll, now());
 }
 
 /// Reads the pending signals: the last end asked for, and whether a child ended.

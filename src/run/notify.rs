@@ -1,4 +1,4 @@
-//! A service's notify socket (sd_notify(3)), which exists in that service's mount namespace and nowhere else.
+//! A service's notify socket (sd_notify(3)): in that service's mount namespace, and in those of the pods that get a copy.
 //!
 //! Each start makes a tmpfs that is attached to nothing, with the socket in it; the service's process attaches it in its
 //! own namespace. The sender is also checked by SCM_CREDENTIALS, which alone would not do: root can write any pid there.

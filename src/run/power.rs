@@ -6,16 +6,23 @@ use rustix::io::read;
 use crate::plan;
 use crate::sys::fd::Fd;
 use crate::sys::file;
+use crate::sys::text::Path;
 
-/// The input devices that were there at boot, by index into [`plan::INPUTS`].
-pub type Inputs = [Option<Fd>; plan::INPUTS.len()];
+/// The input devices that were there at boot, by number.
+pub type Inputs = [Option<Fd>; plan::INPUTS];
 
 /// Bytes of a struct input_event on 64-bit machines: time 16, type 2, code 2, value 4 (linux/input.h).
 const EVENT_BYTES: usize = 24;
 
 /// Opens the input devices there are. None is no error: most machines are ended by other means too.
 pub fn open() -> Inputs {
-    plan::INPUTS.map(|path| file::open(CWD, path.get(), OFlags::RDONLY | OFlags::NONBLOCK).ok())
+    let mut digit = b'0';
+    [(); plan::INPUTS].map(|()| {
+        let mut path = Path::new();
+        path.set(&[plan::INPUT, &[digit]]);
+        digit += 1;
+        file::open(CWD, path.get(), OFlags::RDONLY | OFlags::NONBLOCK).ok()
+    })
 }
 
 /// Reads what an input device has to say: whether the power key was pressed. Errors: ENODEV once it is gone.

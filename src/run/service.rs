@@ -1,6 +1,6 @@
 //! The state of one service, as a pure machine: events and the time go in, what is due comes out.
 
-use crate::plan::{BACK_OFF_FIRST, BACK_OFF_LAST, Millis, STABLE};
+use crate::plan::{BACK_OFF_FIRST, BACK_OFF_LAST, Millis, STABLE, START_LIMIT};
 
 /// Where a service is in its life. Times are milliseconds since power-on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,10 +61,10 @@ impl Service {
         first
     }
 
-    /// Whether its start took longer than `limit`; true once, for the caller to kill it.
-    pub fn is_overdue(&mut self, now: Millis, limit: Millis) -> bool {
+    /// Whether its start takes too long; true once, for the caller to kill it.
+    pub fn is_overdue(&mut self, now: Millis) -> bool {
         match &mut self.state {
-            State::Starting { since, killed } if !*killed && now.saturating_sub(*since) >= limit => {
+            State::Starting { since, killed } if !*killed && now.saturating_sub(*since) >= START_LIMIT => {
                 *killed = true;
                 true
             }
@@ -85,10 +85,10 @@ impl Service {
 
     /// When this service next needs the loop, if no event comes before: its next start, the end of its start's limit, or
     /// never, which is MAX.
-    pub fn deadline(&self, limit: Millis) -> Millis {
+    pub fn deadline(&self) -> Millis {
         match self.state {
             State::Down { due } => due,
-            State::Starting { since, killed: false } => since.saturating_add(limit),
+            State::Starting { since, killed: false } => since.saturating_add(START_LIMIT),
             State::Starting { killed: true, .. } | State::Ready { .. } => Millis::MAX,
         }
     }
@@ -104,8 +104,6 @@ impl Default for Service {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    const LIMIT: Millis = 300_000;
 
     #[test]
     fn back_off_doubles_to_its_cap() {
@@ -131,11 +129,11 @@ mod tests {
     fn a_late_start_is_killed_once() {
         let mut service = Service::new();
         service.started(10);
-        assert!(!service.is_overdue(LIMIT + 9, LIMIT));
-        assert_eq!(service.deadline(LIMIT), LIMIT + 10);
-        assert!(service.is_overdue(LIMIT + 10, LIMIT));
-        assert!(!service.is_overdue(LIMIT + 11, LIMIT));
-        assert_eq!(service.deadline(LIMIT), Millis::MAX);
+        assert!(!service.is_overdue(START_LIMIT + 9));
+        assert_eq!(service.deadline(), START_LIMIT + 10);
+        assert!(service.is_overdue(START_LIMIT + 10));
+        assert!(!service.is_overdue(START_LIMIT + 11));
+        assert_eq!(service.deadline(), Millis::MAX);
     }
 
     #[test]
@@ -161,7 +159,7 @@ mod tests {
                     0 if service.is_due(now) => { prop_assert!(!running); service.started(now); running = true; }
                     1 => { prop_assert!(!service.ready(now) || running); }
                     2 if running => { let wait = service.ended(now); prop_assert!((BACK_OFF_FIRST..=BACK_OFF_LAST).contains(&wait)); running = false; }
-                    _ => { let _ = service.is_overdue(now, LIMIT); }
+                    _ => { let _ = service.is_overdue(now); }
                 }
                 prop_assert!(running || service.is_due(now + BACK_OFF_LAST));
                 prop_assert!(!running || !service.is_due(Millis::MAX));

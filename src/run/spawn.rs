@@ -6,13 +6,14 @@ use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mo
 use rustix::process::{Pid, Rlimit, setrlimit, setsid};
 
 use super::notify::{self, Notify};
-use crate::boot::{Cgroups, Isolation, Programs, kernel_put};
+use crate::boot::{Isolation, Machine, kernel_put};
 use crate::error::{During, Error, Result};
 use crate::plan::{self, Service};
 use crate::report;
 use crate::sys::fd::Fd;
+use crate::sys::stdio::{self, Fixed};
 use crate::sys::text::t;
-use crate::sys::{file, process, signal, stdio};
+use crate::sys::{file, process, seccomp, signal};
 
 /// A service that was started: its process, and init's end of its notify socket.
 pub struct Started {
@@ -24,15 +25,20 @@ pub struct Started {
 
 /// Starts service `index`. What fails after the fork is said by the child, which then exits with 1. Errors: no program;
 /// of the notify socket's calls and of clone3(2).
-pub fn start(index: usize, programs: &Programs, cgroups: &Cgroups, isolation: &Isolation) -> Result<Started> {
-    let (program, config) = programs.of(index)?;
+pub fn start(index: usize, machine: &Machine) -> Result<Started> {
+    let (program, config) = machine.programs.of(index)?;
     let notify = notify::listen()?;
-    let cgroup = cgroups.services.get(index).and_then(Option::as_ref).map(Fd::as_fd);
-    if let Some(pid) = process::fork(cgroup).during(c"fork")? {
+    let cgroup = machine.cgroups.services.get(index).and_then(Option::as_ref).map(Fd::as_fd);
+    let forked = process::fork(cgroup).during(c"fork").or_else(|error| {
+        // Its cgroup is gone: pods may remove one that is empty.
+        report::degraded(&error);
+        process::fork(None).during(c"fork")
+    });
+    if let Some(pid) = forked? {
         return Ok(Started { pid, notify: notify.socket });
     }
     let Some(service) = plan::SERVICES.get(index) else { process::exit(1) };
-    let error = match prepare(service, config, &notify, isolation) {
+    let error = match prepare(service, config, &notify, &machine.isolation) {
         Err(error) => error,
         Ok(()) => {
             Error { what: service.program, errno: process::execute(program, service.arguments, service.environment) }
@@ -42,28 +48,37 @@ pub fn start(index: usize, programs: &Programs, cgroups: &Cgroups, isolation: &I
     process::exit(1)
 }
 
-/// Makes this process what the service expects to start as. Errors: of any of it; then the service does not start.
+/// Makes this process what the service expects to start as: first apart from PID 1, so that whatever pods put in the way of
+/// the rest gives them nothing of it. Errors: of what the service must not start without.
 fn prepare(service: &Service, config: BorrowedFd<'_>, notify: &Notify, isolation: &Isolation) -> Result<()> {
-    setsid().during(c"setsid")?;
     own_namespace(notify)?;
-    unless_refused(kernel_put(CWD, t(c"/proc/self/oom_score_adj"), service.oom_score_adj));
+    isolation.enter()?;
+    seccomp::keep_from_namespaces().during(c"seccomp")?;
+    stdio::install(config, Fixed::Config, true).during(service.config)?;
+    setsid().during(c"setsid")?;
+    go_without(kernel_put(CWD, t(c"/proc/self/oom_score_adj"), plan::OOM_SCORE_ADJ));
     for (resource, limit) in plan::LIMITS {
-        unless_refused(setrlimit(resource, Rlimit { current: limit, maximum: limit }).during(c"set limits"));
+        go_without(setrlimit(resource, Rlimit { current: limit, maximum: limit }).during(c"set limits"));
     }
-    // Opened here and not by PID 1, which a frozen disk must not hold.
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NOCTTY;
-    let log = file::create(CWD, service.log.get(), flags, Mode::from_raw_mode(0o600)).during(service.log)?;
-    for number in [1, 2] {
-        stdio::install(log.as_fd(), number, true).during(service.log)?;
-    }
-    stdio::install(config, stdio::CONFIG, true).during(service.config)?;
+    go_without(open_log(service));
     // The last of what may print: a broken console must not end this process by SIGPIPE.
-    signal::unblock_all().during(c"unblock signals")?;
-    isolation.enter()
+    signal::unblock_all().during(c"unblock signals")
 }
 
-/// The machine's root may set it, process 1 of a user namespace perhaps not: the service starts all the same.
-fn unless_refused(result: Result<()>) {
+/// Opens the service's log: here and not in PID 1, which a frozen disk must not hold. A FIFO in its place does not hold
+/// this process either. Without one, the service's output is lost.
+fn open_log(service: &Service) -> Result<()> {
+    let how = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
+    let safely = OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let log = file::create(CWD, service.log.get(), how | safely, Mode::from_raw_mode(0o600)).during(service.log)?;
+    for fixed in [Fixed::Output, Fixed::Error] {
+        stdio::install(log.as_fd(), fixed, true).during(service.log)?;
+    }
+    Ok(())
+}
+
+/// For what a service can do without: one line says so.
+fn go_without(result: Result<()>) {
     if let Err(error) = result {
         report::degraded(&error);
     }

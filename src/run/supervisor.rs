@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal, WaitStatus, kill_process};
 
 use super::service::Service;
 use super::{Token, notify, signals, spawn};
-use crate::boot::{Cgroups, Isolation, Programs};
+use crate::boot::Machine;
 use crate::error::{During, Error};
 use crate::plan::{self, Millis};
 use crate::report;
@@ -38,16 +38,16 @@ impl Supervisor {
     }
 
     /// Starts each service that is due and whose predecessor is ready, and kills a start that takes too long.
-    pub fn tend(&mut self, (programs, cgroups, isolation): (&Programs, &Cgroups, &Isolation), epoll: &Fd, now: Millis) {
+    pub fn tend(&mut self, machine: &Machine, epoll: &Fd, now: Millis) {
         let mut may_start = true;
         for (index, (unit, plan)) in self.units.iter_mut().zip(&plan::SERVICES).enumerate() {
             if may_start && unit.service.is_due(now) {
-                match spawn::start(index, programs, cgroups, isolation) {
+                match spawn::start(index, machine) {
                     Ok(started) => unit.started(plan, started, index, epoll, now),
                     Err(error) => unit.failed(plan, &error, now),
                 }
             }
-            if unit.service.is_overdue(now, plan.start_limit) {
+            if unit.service.is_overdue(now) {
                 report::line().text(plan.name).text(c" is not ready in time, killing it").send();
                 if let Some(pid) = unit.pid {
                     let _ = kill_process(pid, Signal::KILL);
@@ -61,10 +61,10 @@ impl Supervisor {
     pub fn deadline(&self) -> Millis {
         let mut may_start = true;
         let mut first = Millis::MAX;
-        for (unit, plan) in self.units.iter().zip(&plan::SERVICES) {
+        for unit in &self.units {
             let waits_for_other = unit.pid.is_none() && !may_start;
             if !waits_for_other {
-                first = first.min(unit.service.deadline(plan.start_limit));
+                first = first.min(unit.service.deadline());
             }
             may_start = unit.service.is_ready();
         }
@@ -72,11 +72,15 @@ impl Supervisor {
     }
 
     /// Reads what service `index` says. One datagram: a flooded socket must not keep the loop; epoll comes back to it.
-    pub fn hear(&mut self, index: usize, now: Millis) {
+    ///
+    /// Once it is ready the socket is closed: there is nothing more to hear, and a datagram can hold its reader, by a
+    /// descriptor in it whose last close takes long.
+    pub fn hear(&mut self, index: usize, epoll: &Fd, now: Millis) {
         let (Some(unit), Some(plan)) = (self.units.get_mut(index), plan::SERVICES.get(index)) else { return };
         let Some(socket) = &unit.notify else { return };
         if notify::says_ready(socket, unit.pid) && unit.service.ready(now) {
             report::line().text(plan.name).text(c" ready").send();
+            unit.hang_up(epoll);
         }
     }
 
@@ -124,12 +128,16 @@ impl Unit {
         line.text(c", next try in ").number(wait).text(c"ms").send();
     }
 
-    fn ended(&mut self, plan: &plan::Service, pid: Pid, status: WaitStatus, epoll: &Fd, now: Millis) {
-        self.pid = None;
+    fn hang_up(&mut self, epoll: &Fd) {
         if let Some(socket) = self.notify.take() {
             // Closing alone would not do: a forked child of init may still hold a copy.
             let _ = epoll::delete(epoll, &socket);
         }
+    }
+
+    fn ended(&mut self, plan: &plan::Service, pid: Pid, status: WaitStatus, epoll: &Fd, now: Millis) {
+        self.pid = None;
+        self.hang_up(epoll);
         let wait = self.service.ended(now);
         let mut line = report::line();
         line.text(plan.name).text(c" (pid ").number(pid_number(pid)).text(c") ");

@@ -10,7 +10,7 @@ use super::arch::syscall;
 pub fn since_power_on() -> u64 {
     let mut now = MaybeUninit::<timespec>::zeroed();
     // SAFETY: `now` is a timespec the kernel may write.
-    unsafe { syscall(__NR_clock_gettime, [CLOCK_BOOTTIME as usize, now.as_mut_ptr().addr(), 0, 0, 0, 0]) };
+    unsafe { syscall(__NR_clock_gettime, [CLOCK_BOOTTIME as usize, now.as_mut_ptr().expose_provenance(), 0, 0, 0, 0]) };
     // SAFETY: a timespec is two integers: all zeroes is one, and so is what the kernel wrote.
     let now = unsafe { now.assume_init() };
     // Neither is negative.

@@ -4,14 +4,13 @@
 //! brings core's formatting into the binary, a tenth of its budget.
 
 use core::ffi::CStr;
-use core::mem::size_of;
 use linux_raw_sys::general::{
-    __NR_epoll_create1, __NR_epoll_pwait, __NR_fsmount, __NR_fsopen, __NR_getdents64, __NR_openat, __NR_openat2,
-    EPOLL_CLOEXEC, FSOPEN_CLOEXEC, O_CLOEXEC, open_how,
+    __NR_epoll_create1, __NR_epoll_pwait, __NR_fsmount, __NR_fsopen, __NR_openat, EPOLL_CLOEXEC, FSOPEN_CLOEXEC,
+    O_CLOEXEC,
 };
 use rustix::event::epoll::Event;
 use rustix::fd::{AsRawFd, BorrowedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Result;
 use rustix::mount::MountAttrFlags;
 
@@ -30,26 +29,16 @@ pub fn create(directory: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: Mode)
     let directory = fd_argument(directory.as_raw_fd());
     // SAFETY: `path` is NUL-terminated and outlives the call.
     Fd::from_answer(unsafe {
-        syscall(__NR_openat, [directory, path.as_ptr().addr(), flags, mode.as_raw_mode() as usize, 0, 0])
-    })
-}
-
-/// Opens `path` for its place only, by a way that never leaves `directory`, follows no link and crosses no mount
-/// (openat2(2)). Errors: of openat2(2); EXDEV and ELOOP for such a way.
-pub fn open_beneath(directory: BorrowedFd<'_>, path: &CStr) -> Result<Fd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    let how = open_how { flags: (OFlags::PATH.bits() | O_CLOEXEC).into(), mode: 0, resolve: resolve.bits() };
-    let at = fd_argument(directory.as_raw_fd());
-    // SAFETY: `path` is NUL-terminated, `how` has the size given, and both outlive the call.
-    Fd::from_answer(unsafe {
-        syscall(__NR_openat2, [at, path.as_ptr().addr(), (&raw const how).addr(), size_of::<open_how>(), 0, 0])
+        syscall(__NR_openat, [directory, path.as_ptr().expose_provenance(), flags, mode.as_raw_mode() as usize, 0, 0])
     })
 }
 
 /// A context to configure a file system of type `kind` in (fsopen(2)). Errors: ENODEV for a type the kernel lacks.
 pub fn file_system(kind: &CStr) -> Result<Fd> {
     // SAFETY: `kind` is NUL-terminated and outlives the call.
-    Fd::from_answer(unsafe { syscall(__NR_fsopen, [kind.as_ptr().addr(), FSOPEN_CLOEXEC as usize, 0, 0, 0, 0]) })
+    Fd::from_answer(unsafe {
+        syscall(__NR_fsopen, [kind.as_ptr().expose_provenance(), FSOPEN_CLOEXEC as usize, 0, 0, 0, 0])
+    })
 }
 
 /// linux/mount.h.
@@ -72,17 +61,14 @@ pub fn epoll() -> Result<Fd> {
 /// Errors: EINTR.
 pub fn wait(epoll: &Fd, events: &mut [Event], timeout: u64) -> Result<usize> {
     let limit = i32::try_from(timeout).unwrap_or(i32::MAX);
-    let arguments =
-        [fd_argument(epoll.as_raw_fd()), events.as_mut_ptr().addr(), events.len(), fd_argument(limit), 0, 0];
+    let arguments = [
+        fd_argument(epoll.as_raw_fd()),
+        events.as_mut_ptr().expose_provenance(),
+        events.len(),
+        fd_argument(limit),
+        0,
+        0,
+    ];
     // SAFETY: `events` is writable for that many, and epoll.rs of rustix gives Event the kernel's layout.
     check(unsafe { syscall(__NR_epoll_pwait, arguments) })
-}
-
-/// Reads directory entries into `space` (getdents64(2)), as many as fit; the filled part, empty at the end of the
-/// directory. Errors: of getdents64(2).
-pub fn entries<'a>(directory: &Fd, space: &'a mut [u8]) -> Result<&'a [u8]> {
-    let arguments = [fd_argument(directory.as_raw_fd()), space.as_mut_ptr().addr(), space.len(), 0, 0, 0];
-    // SAFETY: `space` is writable for the size given.
-    let filled = check(unsafe { syscall(__NR_getdents64, arguments) })?;
-    Ok(space.get(..filled).unwrap_or(&[]))
 }

@@ -3,9 +3,7 @@
 
 use core::mem::size_of;
 use linux_raw_sys::general::{__NR_landlock_create_ruleset, __NR_landlock_restrict_self};
-use linux_raw_sys::landlock::{
-    LANDLOCK_CREATE_RULESET_VERSION, LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET, landlock_ruleset_attr,
-};
+use linux_raw_sys::landlock::{LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET, landlock_ruleset_attr};
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Result;
 use static_assertions::const_assert_eq;
@@ -17,14 +15,8 @@ use super::{check, fd_argument};
 // ABI 6: three u64 (linux/landlock.h). A wrong size would be refused, or worse, scope nothing.
 const_assert_eq!(size_of::<landlock_ruleset_attr>(), 24);
 
-/// The kernel's Landlock ABI version. Errors: ENOSYS or EOPNOTSUPP where Landlock is not built in or not enabled.
-pub fn abi() -> Result<usize> {
-    // SAFETY: with a null attribute and the VERSION flag the call touches no memory.
-    check(unsafe { syscall(__NR_landlock_create_ruleset, [0, 0, LANDLOCK_CREATE_RULESET_VERSION as usize, 0, 0, 0]) })
-}
-
 /// A ruleset that handles no access and scopes abstract UNIX sockets, the least that makes a domain (ABI 6, Linux 6.12).
-/// Errors: EINVAL or E2BIG on an older ABI.
+/// Errors: E2BIG on an older ABI; ENOSYS or EOPNOTSUPP where Landlock is not built in or not enabled.
 pub fn scope_ruleset() -> Result<Fd> {
     let attributes = landlock_ruleset_attr {
         handled_access_fs: 0,
@@ -35,7 +27,7 @@ pub fn scope_ruleset() -> Result<Fd> {
     Fd::from_answer(unsafe {
         syscall(
             __NR_landlock_create_ruleset,
-            [(&raw const attributes).addr(), size_of::<landlock_ruleset_attr>(), 0, 0, 0, 0],
+            [(&raw const attributes).expose_provenance(), size_of::<landlock_ruleset_attr>(), 0, 0, 0, 0],
         )
     })
 }

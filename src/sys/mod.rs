@@ -11,6 +11,7 @@ pub mod file;
 pub mod landlock;
 pub mod net;
 pub mod process;
+pub mod seccomp;
 pub mod signal;
 pub mod stdio;
 pub mod text;

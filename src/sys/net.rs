@@ -43,7 +43,8 @@ pub fn loopback_up() -> Result<()> {
     let socket = datagram_socket(AF_INET)?;
     let mut request = InterfaceFlags { name: *b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0", flags: 0, rest: [0; 22] };
     for number in [SIOCGIFFLAGS, SIOCSIFFLAGS] {
-        let arguments = [fd_argument(socket.as_raw_fd()), number as usize, (&raw mut request).addr(), 0, 0, 0];
+        let arguments =
+            [fd_argument(socket.as_raw_fd()), number as usize, (&raw mut request).expose_provenance(), 0, 0, 0];
         // SAFETY: both requests read and write one struct ifreq, which `request` is, in layout and in size.
         check(unsafe { syscall(__NR_ioctl, arguments) })?;
         request.flags |= IFF_UP;
@@ -64,7 +65,8 @@ pub fn listen(path: &CStr) -> Result<Fd> {
     let socket = datagram_socket(AF_UNIX)?;
     let on: i32 = 1;
     let fd = fd_argument(socket.as_raw_fd());
-    let option = [fd, SOL_SOCKET as usize, SO_PASSCRED as usize, (&raw const on).addr(), size_of::<i32>(), 0];
+    let option =
+        [fd, SOL_SOCKET as usize, SO_PASSCRED as usize, (&raw const on).expose_provenance(), size_of::<i32>(), 0];
     // SAFETY: `on` is an int and outlives the call.
     check(unsafe { syscall(__NR_setsockopt, option) })?;
     let mut address = UnixAddress { family: u16::try_from(AF_UNIX).unwrap_or(1), path: [0; 108] };
@@ -75,12 +77,14 @@ pub fn listen(path: &CStr) -> Result<Fd> {
         *to = *from;
     }
     // SAFETY: `address` is a sockaddr_un of the size given and outlives the call.
-    check(unsafe { syscall(__NR_bind, [fd, (&raw const address).addr(), size_of::<UnixAddress>(), 0, 0, 0]) })?;
+    check(unsafe {
+        syscall(__NR_bind, [fd, (&raw const address).expose_provenance(), size_of::<UnixAddress>(), 0, 0, 0])
+    })?;
     Ok(socket)
 }
 
 /// Room for one control message with credentials, and for no more: descriptors that come along find no room, and the
-/// kernel drops them (net/core/scm.c).
+/// kernel closes them for us (net/core/scm.c), which may take as long as their last close does.
 #[repr(C)]
 struct Control {
     header: cmsghdr,
@@ -99,7 +103,7 @@ pub fn receive<'a>(socket: &Fd, space: &'a mut [u8]) -> Result<(&'a [u8], Option
     message.msg_control = (&raw mut control).cast();
     message.msg_controllen = size_of::<Control>();
     let flags = MSG_CMSG_CLOEXEC | MSG_DONTWAIT;
-    let arguments = [fd_argument(socket.as_raw_fd()), (&raw mut message).addr(), flags as usize, 0, 0, 0];
+    let arguments = [fd_argument(socket.as_raw_fd()), (&raw mut message).expose_provenance(), flags as usize, 0, 0, 0];
     // SAFETY: `message` points to `space` and to `control` with their sizes, and all outlive the call.
     let got = check(unsafe { syscall(__NR_recvmsg, arguments) })?;
     let is_credentials = control.header.cmsg_level == i32::try_from(SOL_SOCKET).unwrap_or(1)

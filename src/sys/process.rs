@@ -29,7 +29,9 @@ pub fn fork(cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Pid>> {
     }
     // SAFETY: `arguments` has the size given. With neither CLONE_VM nor a stack the child is a copy with memory of its own,
     // and init has one thread, so no lock is held by a thread that is not copied.
-    let answer = unsafe { syscall(__NR_clone3, [(&raw const arguments).addr(), size_of::<clone_args>(), 0, 0, 0, 0]) };
+    let answer = unsafe {
+        syscall(__NR_clone3, [(&raw const arguments).expose_provenance(), size_of::<clone_args>(), 0, 0, 0, 0])
+    };
     Ok(i32::try_from(check(answer)?).ok().and_then(Pid::from_raw))
 }
 
@@ -46,9 +48,9 @@ pub fn execute(program: BorrowedFd<'_>, arguments: &[&CStr], environment: &[&CSt
     let (argv, envp) = (pointers(arguments), pointers(environment));
     let call = [
         fd_argument(program.as_raw_fd()),
-        c"".as_ptr().addr(),
-        argv.as_ptr().addr(),
-        envp.as_ptr().addr(),
+        c"".as_ptr().expose_provenance(),
+        argv.as_ptr().expose_provenance(),
+        envp.as_ptr().expose_provenance(),
         AT_EMPTY_PATH as usize,
         0,
     ];

@@ -1,7 +1,9 @@
 //! Signals as a descriptor: all stay blocked for ever, and the main loop reads them.
 
 use core::mem::{MaybeUninit, size_of};
-use linux_raw_sys::general::{__NR_read, __NR_rt_sigprocmask, __NR_signalfd4, O_CLOEXEC, O_NONBLOCK, SIG_SETMASK};
+use linux_raw_sys::general::{
+    __NR_read, __NR_rt_sigprocmask, __NR_rt_sigtimedwait, __NR_signalfd4, O_CLOEXEC, O_NONBLOCK, SIG_SETMASK, timespec,
+};
 use rustix::fd::AsRawFd;
 use rustix::io::Result;
 use static_assertions::const_assert_eq;
@@ -24,7 +26,7 @@ pub struct SignalInfo {
 const_assert_eq!(size_of::<SignalInfo>(), 128);
 
 fn set_mask(mask: Mask) -> Result<()> {
-    let arguments = [SIG_SETMASK as usize, (&raw const mask).addr(), 0, size_of::<Mask>(), 0, 0];
+    let arguments = [SIG_SETMASK as usize, (&raw const mask).expose_provenance(), 0, size_of::<Mask>(), 0, 0];
     // SAFETY: `mask` is a kernel sigset of the size given, read only for the length of the call; no old mask is asked for.
     check(unsafe { syscall(__NR_rt_sigprocmask, arguments) }).map(|_| ())
 }
@@ -39,19 +41,33 @@ pub fn unblock_all() -> Result<()> {
     set_mask(0)
 }
 
+/// Takes one pending signal, or waits for one, at most `limit` milliseconds (sigtimedwait(2)): for where the descriptor is
+/// not needed, and may not be had.
+pub fn wait(limit: u64) {
+    let mask = Mask::MAX;
+    // Longer than a day only wakes the caller for nothing.
+    let limit = limit.min(86_400_000).cast_signed();
+    let limit = timespec { tv_sec: limit / 1_000, tv_nsec: limit % 1_000 * 1_000_000 };
+    let arguments =
+        [(&raw const mask).expose_provenance(), 0, (&raw const limit).expose_provenance(), size_of::<Mask>(), 0, 0];
+    // SAFETY: `mask` and `limit` are read only for the length of the call; no siginfo is asked for.
+    unsafe { syscall(__NR_rt_sigtimedwait, arguments) };
+}
+
 /// A descriptor that every signal is read from. Errors: of signalfd(2).
 pub fn descriptor() -> Result<Fd> {
     let mask = Mask::MAX;
     // SFD_CLOEXEC and SFD_NONBLOCK are these (linux/signalfd.h).
     let flags = O_CLOEXEC | O_NONBLOCK;
-    let arguments = [usize::MAX, (&raw const mask).addr(), size_of::<Mask>(), flags as usize, 0, 0];
+    let arguments = [usize::MAX, (&raw const mask).expose_provenance(), size_of::<Mask>(), flags as usize, 0, 0];
     // SAFETY: `mask` is a kernel sigset of the size given, read only for the length of the call; -1 makes a new descriptor.
     Fd::from_answer(unsafe { syscall(__NR_signalfd4, arguments) })
 }
 
 /// Reads pending signals into `space`, as many as it has room for. Errors: EAGAIN when there is none.
 pub fn read<'a>(descriptor: &Fd, space: &'a mut [MaybeUninit<SignalInfo>]) -> Result<&'a [SignalInfo]> {
-    let arguments = [fd_argument(descriptor.as_raw_fd()), space.as_mut_ptr().addr(), size_of_val(space), 0, 0, 0];
+    let arguments =
+        [fd_argument(descriptor.as_raw_fd()), space.as_mut_ptr().expose_provenance(), size_of_val(space), 0, 0, 0];
     // SAFETY: `space` is writable for the size given.
     let bytes = check(unsafe { syscall(__NR_read, arguments) })?;
     let filled = space.get(..bytes / size_of::<SignalInfo>()).unwrap_or(&[]);

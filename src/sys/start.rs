@@ -1,8 +1,9 @@
 //! The parts of the binary that must not be in a program with std: `_start`, the mem functions the compiler calls, and
 //! the panic handler. Compiled into the binary only.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use kios_init::sys::arch;
-use kios_init::{entry_asm, report};
+use kios_init::{entry_asm, report, stop};
 
 /// Where the kernel enters. Arguments, environment and auxiliary vector stay unread: nothing configures init.
 #[unsafe(naked)]
@@ -11,9 +12,15 @@ extern "C" fn _start() -> ! {
     entry_asm!(crate::main)
 }
 
+/// Says where, then restarts after the pause. A panic within goes straight to the restart.
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo) -> ! {
-    report::epitaph(info.location())
+    static AGAIN: AtomicBool = AtomicBool::new(false);
+    if AGAIN.swap(true, Ordering::Relaxed) {
+        stop::restart_now();
+    }
+    report::epitaph(info.location());
+    stop::restart_after_pause()
 }
 
 /// # Safety

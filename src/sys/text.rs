@@ -5,7 +5,7 @@ use core::ffi::{CStr, c_char};
 use core::ptr::NonNull;
 
 /// The address of a constant C string.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Text(NonNull<c_char>);
 
 // SAFETY: what it points to is constant.

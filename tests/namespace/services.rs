@@ -70,7 +70,7 @@ fn assert_limits(machine: &Machine, process: Process, service: &plan::Service) {
             let wanted = format!("0::{root}/{}", text(service.cgroup));
             assert!(cgroups.lines().any(|line| line == wanted), "{wanted} {cgroups}");
             let own = machine.init.read("cgroup");
-            let wanted = format!("0::{root}/{}", text(plan::INIT_CGROUP));
+            let wanted = format!("0::{root}/{}", plan::INIT_CGROUP.to_str().unwrap());
             assert!(own.lines().any(|line| line == wanted), "{wanted} {own}");
         }
     }
@@ -82,7 +82,7 @@ fn assert_limits(machine: &Machine, process: Process, service: &plan::Service) {
         machine.log.expect("set limits: EPERM (degraded)");
         return;
     }
-    assert_eq!(process.read("oom_score_adj").trim(), text(service.oom_score_adj));
+    assert_eq!(process.read("oom_score_adj").trim(), text(plan::OOM_SCORE_ADJ));
     let limits = process.read("limits");
     for (resource, limit) in plan::LIMITS {
         let name = match resource {

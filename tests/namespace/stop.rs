@@ -138,7 +138,7 @@ fn what_ignores_sigterm_is_killed() {
     let end = took("some processes did not end", "power-off");
     println!("kubelet killed after {kubelet} ms, the orphan after {rest} ms, power-off {end} ms later");
     let slack = 2_000;
-    assert!((plan::SERVICES[plan::KUBELET].stop_limit..).contains(&(kubelet + 20)) && kubelet < 10_000 + slack);
+    assert!((plan::STOP_LIMIT..).contains(&(kubelet + 20)) && kubelet < 10_000 + slack);
     assert!((plan::TERM_LIMIT..).contains(&(rest + 20)) && rest < plan::TERM_LIMIT + slack);
     assert!(end < slack, "the orphan outlived SIGKILL");
 }

@@ -3,4 +3,4 @@
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
-pub use x86_64::{NAME, copy_up, fill, syscall};
+pub use x86_64::{FILTER, copy_up, fill, syscall};

@@ -2,8 +2,9 @@
 
 use core::arch::asm;
 
-/// Name of the architecture as the kernel's `uname -m` has it.
-pub const NAME: &str = "x86_64";
+use crate::sys::seccomp::{
+    ALLOW, ARCHITECTURE, Instruction, NEXT_NAMESPACE, NUMBER, PREVIOUS_NAMESPACE, REFUSE, SECOND_ARGUMENT,
+};
 
 /// The body of `_start`: the ABI hands over the stack pointer at argc and nothing else; the call needs it aligned to 16.
 /// (System V AMD64 psABI 3.4.1)
@@ -61,3 +62,21 @@ pub unsafe fn fill(to: *mut u8, value: u8, count: usize) {
              options(nostack, preserves_flags));
     }
 }
+
+/// The filter of [`crate::sys::seccomp`]: finds ioctl(2) by its number, which differs by the ABI a call comes in by
+/// (linux/audit.h; asm/unistd_64.h, unistd_x32.h, unistd_32.h).
+pub const FILTER: [Instruction; 13] = [
+    Instruction::load(ARCHITECTURE),
+    Instruction::jump_if(0x4000_0003, 3, 0), // AUDIT_ARCH_I386
+    Instruction::load(NUMBER),
+    Instruction::jump_if(16, 3, 0),
+    Instruction::jump_if(0x4000_0202, 2, 6), // x32
+    Instruction::load(NUMBER),
+    Instruction::jump_if(54, 0, 4),
+    Instruction::load(SECOND_ARGUMENT),
+    Instruction::and(0xffff),
+    Instruction::jump_if(NEXT_NAMESPACE, 2, 0),
+    Instruction::jump_if(PREVIOUS_NAMESPACE, 1, 0),
+    Instruction::answer(ALLOW),
+    Instruction::answer(REFUSE),
+];

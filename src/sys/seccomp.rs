@@ -1,0 +1,113 @@
+//! A filter that keeps a process, and all that descend from it, from walking to PID 1's mount namespace.
+//!
+//! Since Linux 6.12 whoever may open one mount namespace can walk to the next and the one before by ioctl on its
+//! descriptor, and enter it (fs/nsfs.c, NS_MNT_GET_NEXT and NS_MNT_GET_PREV): CAP_SYS_ADMIN is all it takes, and no
+//! Landlock rule is asked. These two are refused, by whatever ABI they come; every other call is let through.
+
+use core::mem::size_of;
+use linux_raw_sys::general::__NR_seccomp;
+use rustix::io::Result;
+use static_assertions::const_assert_eq;
+
+use super::arch::{FILTER, syscall};
+use super::check;
+
+/// `struct sock_filter` (linux/filter.h): one instruction of the classic BPF.
+#[repr(C)]
+pub struct Instruction {
+    code: u16,
+    if_true: u8,
+    if_false: u8,
+    value: u32,
+}
+const_assert_eq!(size_of::<Instruction>(), 8);
+
+/// Offsets in `struct seccomp_data` (linux/seccomp.h); of an argument, its low half.
+pub const NUMBER: u32 = 0;
+/// See [`NUMBER`].
+pub const ARCHITECTURE: u32 = 4;
+/// See [`NUMBER`].
+pub const SECOND_ARGUMENT: u32 = 24;
+/// Type and number of the two ioctls (linux/nsfs.h); their upper half is the size of a struct that may grow.
+pub const NEXT_NAMESPACE: u32 = 0xb70b;
+/// See [`NEXT_NAMESPACE`].
+pub const PREVIOUS_NAMESPACE: u32 = 0xb70c;
+/// SECCOMP_RET_ALLOW.
+pub const ALLOW: u32 = 0x7fff_0000;
+/// SECCOMP_RET_ERRNO with EPERM.
+pub const REFUSE: u32 = 0x0005_0001;
+
+impl Instruction {
+    /// Loads 32 bits of the call's data.
+    pub const fn load(offset: u32) -> Instruction {
+        Instruction { code: 0x20, if_true: 0, if_false: 0, value: offset }
+    }
+
+    /// Keeps the bits of `mask`.
+    pub const fn and(mask: u32) -> Instruction {
+        Instruction { code: 0x54, if_true: 0, if_false: 0, value: mask }
+    }
+
+    /// Skips `if_true` instructions where what was loaded is `value`, else `if_false`.
+    pub const fn jump_if(value: u32, if_true: u8, if_false: u8) -> Instruction {
+        Instruction { code: 0x15, if_true, if_false, value }
+    }
+
+    /// Ends with an answer.
+    pub const fn answer(value: u32) -> Instruction {
+        Instruction { code: 0x06, if_true: 0, if_false: 0, value }
+    }
+}
+
+/// `struct sock_fprog` (linux/filter.h).
+#[repr(C)]
+struct Program {
+    length: u16,
+    filter: *const Instruction,
+}
+
+/// Puts the filter on this thread, for good. Needs CAP_SYS_ADMIN or no_new_privs. Errors: of seccomp(2).
+pub fn keep_from_namespaces() -> Result<()> {
+    const SECCOMP_SET_MODE_FILTER: usize = 1;
+    static PROGRAM: [Instruction; FILTER.len()] = FILTER;
+    let program = Program { length: u16::try_from(PROGRAM.len()).unwrap_or(0), filter: PROGRAM.as_ptr() };
+    // SAFETY: `program` and the instructions it points to outlive the call, which copies them.
+    check(unsafe {
+        syscall(__NR_seccomp, [SECCOMP_SET_MODE_FILTER, 0, (&raw const program).expose_provenance(), 0, 0, 0])
+    })
+    .map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::errno::Errno;
+    use std::os::fd::AsRawFd;
+
+    /// `struct mnt_ns_info` is 16 bytes at first; the kernel takes what is longer.
+    fn walk(fd: i32, number: u8) -> nix::Result<i32> {
+        let mut info = [0u8; 64];
+        let request = 2 << 30 | 16 << 16 | 0xb7 << 8 | u64::from(number);
+        // SAFETY: the request writes at most 64 bytes at `info`.
+        Errno::result(unsafe { nix::libc::ioctl(fd, request, info.as_mut_ptr()) })
+    }
+
+    #[test]
+    fn walking_is_refused_and_nothing_else() {
+        // The filter is this thread's alone.
+        std::thread::spawn(|| {
+            let namespace = std::fs::File::open("/proc/thread-self/ns/mnt").unwrap();
+            let fd = namespace.as_raw_fd();
+            let before = [10, 11, 12].map(|number| walk(fd, number));
+            nix::sys::prctl::set_no_new_privs().unwrap();
+            keep_from_namespaces().unwrap();
+            let after = [10, 11, 12].map(|number| walk(fd, number));
+            assert_eq!(after, [before[0], Err(Errno::EPERM), Err(Errno::EPERM)], "before: {before:?}");
+            // SAFETY: NS_GET_USERNS takes no argument.
+            let owner = Errno::result(unsafe { nix::libc::ioctl(fd, 0xb701) }).unwrap();
+            nix::unistd::close(owner).unwrap();
+        })
+        .join()
+        .unwrap();
+    }
+}
