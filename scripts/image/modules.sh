@@ -43,6 +43,8 @@ collect() {
         unpack "$file" "$dir"
         echo "$name" >>"$list.tmp"
     done < <(load_order "${names[@]}")
+    # What init reads of it (MODULE_LIST_BYTES of src/plan.rs).
+    [ "$(wc -c <"$list.tmp")" -le 4096 ] || die "modules.list: [$section] makes a list of over 4096 bytes"
     mv "$list.tmp" "$list"
 }
 

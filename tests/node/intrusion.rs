@@ -29,6 +29,10 @@ pub fn looking(scenario: &Scenario, vm: &mut Vm) {
         }
     }
     assert_eq!(vm.sh(&format!("nsenter -t {containerd} -m ls /etc/kios")), "containerd.toml\nkubelet.yaml");
+    // From a mount namespace that may be opened, the kernel would show the way to the one before and the one after it.
+    assert_eq!(vm.sh(&format!("/tmp/intruder walk {containerd}")), "next: held EPERM\nprevious: held EPERM");
+    // And no module brings another way.
+    assert_eq!(vm.sh("cat /proc/sys/kernel/modules_disabled"), "1");
 }
 
 /// A program for others to start in the node's place: it leaves a mark.
@@ -42,8 +46,16 @@ pub fn helpers(scenario: &Scenario, vm: &mut Vm) {
     vm.sh(HELPER);
     // It does run, where the node's /run is seen; then the mark goes.
     vm.sh("chroot /host /run/intruder/helper && grep -q helper /host/run/intruder/mark && rm /host/run/intruder/mark");
-    for helper in ["/run/intruder/helper", "/run/intruder/busybox touch /run/intruder/mark", "/var/run/intruder/helper"]
-    {
+    // The relative ones start from the working directory that the kernel's threads share.
+    let helpers = [
+        "/run/intruder/helper",
+        "/run/intruder/busybox touch /run/intruder/mark",
+        "/var/run/intruder/helper",
+        "run/intruder/helper",
+        "../run/intruder/helper",
+        "../../../run/intruder/helper",
+    ];
+    for helper in helpers {
         vm.sh(&format!("echo '|{helper}' >/proc/sys/kernel/core_pattern"));
         let (status, _) = vm.attempt("sh -c 'kill -SEGV $$'");
         assert_eq!(status, 128 + 11);
@@ -52,14 +64,16 @@ pub fn helpers(scenario: &Scenario, vm: &mut Vm) {
         assert_eq!(vm.sh(MARK), "");
     }
     vm.sh("echo core >/proc/sys/kernel/core_pattern");
-    vm.sh("echo /run/intruder/helper >/proc/sys/kernel/modprobe");
-    assert_eq!(vm.sh("cat /proc/sys/kernel/modprobe"), "/run/intruder/helper");
-    // A file system that the kernel does not know has it ask modprobe.
-    let (status, _) = vm.attempt("mount -t unheard-of none /mnt");
-    assert_ne!(status, 0);
-    assert_eq!(vm.sh(MARK), "");
+    for helper in ["/run/intruder/helper", "run/intruder/helper"] {
+        vm.sh(&format!("echo {helper} >/proc/sys/kernel/modprobe"));
+        assert_eq!(vm.sh("cat /proc/sys/kernel/modprobe"), helper);
+        // A file system that the kernel does not know has it ask modprobe.
+        let (status, _) = vm.attempt("mount -t unheard-of none /mnt");
+        assert_ne!(status, 0);
+        assert_eq!(vm.sh(MARK), "");
+    }
     vm.sh("echo >/proc/sys/kernel/modprobe");
-    scenario.note("3 core_pattern helpers and 1 modprobe helper were not found by the kernel");
+    scenario.note("6 core_pattern helpers and 2 modprobe helpers were not found by the kernel");
 }
 
 /// Process 1's mounts outside /run and /var, where mounts come and go between the services.
@@ -96,6 +110,8 @@ pub fn mounts(scenario: &Scenario, vm: &mut Vm) {
     let (status, output) = vm.attempt(&format!("{enter} touch /etc/kios/kubelet.yaml"));
     assert!(status != 0 && output.contains("Read-only file system"), "{output}");
 
+    // Where containerd's log is opened by its next start, process 1's memory.
+    vm.sh(&format!("{enter} mount --bind /proc/1/mem /var/log/containerd.log"));
     vm.sh(&format!("{enter} sh -c '{COVER}'"));
     restart(vm, "kubelet");
     assert_eq!(vm.sh(MARK), "");
@@ -113,7 +129,9 @@ pub fn mounts(scenario: &Scenario, vm: &mut Vm) {
     assert_eq!(left, ["/dev", "/dev/console", "/modules", "/modules/order", "/newroot", "/proc", "/root"]);
     assert_eq!(first_mounts(vm), before, "process 1's mounts");
 
+    let from = vm.here();
     restart(vm, "containerd");
+    vm.wait_after(from, "] /var/log/containerd.log: EACCES (degraded)");
     assert_eq!(vm.sh(MARK), "");
     let next = vm.sh("pidof containerd");
     assert_eq!(vm.sh(&format!("grep -c intruder /proc/{next}/mountinfo || true")), "0");

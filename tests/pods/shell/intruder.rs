@@ -1,6 +1,7 @@
 //! What the pod `shell` uses against the node where a shell does not do: each way into another process, one line each.
 //!
 //!     intruder into PID       tries each way into process PID
+//!     intruder walk PID       asks the kernel for the mount namespaces after and before that of process PID
 //!     intruder bare PID       enters its mount namespace, and detaches the root there with all that is mounted on it
 //!     intruder floor PID      enters its mount namespace, and shows what its root is
 //!
@@ -16,6 +17,7 @@ const EACCES: i32 = 13;
 const CLONE_NEWNS: c_int = 0x2_0000;
 const CLONE_FS: c_int = 0x200;
 const MNT_DETACH: c_int = 2;
+const SYS_IOCTL: c_long = 16;
 const SYS_PIDFD_OPEN: c_long = 434;
 const SYS_PIDFD_GETFD: c_long = 438;
 const SYS_PROCESS_VM_READV: c_long = 310;
@@ -40,6 +42,7 @@ fn main() {
     let pid: i32 = pid.parse().expect("a process");
     match what.as_str() {
         "into" => into(pid),
+        "walk" => walk(pid).expect("opening the namespace"),
         "bare" => bare(pid).expect("detaching the root"),
         "floor" => floor(pid).expect("listing the root"),
         _ => process::exit(2),
@@ -120,6 +123,18 @@ fn enter(pid: i32) -> io::Result<()> {
         answer(unshare(CLONE_FS).into())?;
         answer(setns(namespace.as_raw_fd(), CLONE_NEWNS).into()).map(drop)
     }
+}
+
+fn walk(pid: i32) -> io::Result<()> {
+    let namespace = fs::File::open(format!("/proc/{pid}/ns/mnt"))?;
+    // NS_MNT_GET_NEXT and NS_MNT_GET_PREV, with the 16 bytes of struct mnt_ns_info (linux/nsfs.h).
+    for (name, request) in [("next", 0x8010_b70bu64), ("previous", 0x8010_b70c)] {
+        let mut info = [0u64; 2];
+        // SAFETY: the kernel writes 16 bytes at most, which `info` has.
+        let result = unsafe { answer(syscall(SYS_IOCTL, namespace.as_raw_fd(), request, info.as_mut_ptr())) };
+        say(name, result.map(drop));
+    }
+    Ok(())
 }
 
 fn bare(pid: i32) -> io::Result<()> {
