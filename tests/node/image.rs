@@ -26,7 +26,9 @@ pub fn built(name: &str) -> PathBuf {
 /// Makes a variant of the initramfs (scripts/image/initramfs.sh).
 pub fn initramfs(name: &str, arguments: &[&str]) -> PathBuf {
     let out = scratch(name);
-    run(Command::new(repository("scripts/image/initramfs.sh")).arg("--out").arg(&out).args(arguments));
+    let mut command = Command::new("bash");
+    command.current_dir(repository("")).arg("scripts/image/initramfs.sh").arg("--out").arg(&out).args(arguments);
+    run(&mut command);
     out
 }
 
@@ -53,7 +55,8 @@ pub fn tools() -> &'static Path {
     MADE.get_or_init(|| {
         let (program, archive) = (scratch("intruder"), scratch("tools.tar"));
         // Static: the pod's image has no C library.
-        let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
+        let beside = std::env::var_os("CARGO").map(|cargo| Path::new(&cargo).with_file_name("rustc"));
+        let rustc = beside.filter(|path| path.is_file()).unwrap_or_else(|| "rustc".into());
         let flags = ["--edition=2024", "-Copt-level=s", "-Cstrip=symbols", "-Ctarget-feature=+crt-static", "-o"];
         run(Command::new(rustc).args(flags).arg(&program).arg(repository("tests/pods/shell/intruder.rs")));
         run(Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(program.parent().unwrap()).arg("intruder"));

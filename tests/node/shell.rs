@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::vm::LONG;
 
@@ -25,7 +25,7 @@ impl Shell {
     /// Runs a script: its status and output. The first waits for the pod.
     pub fn run(&mut self, script: &str) -> (i32, String) {
         if self.stream.is_none() {
-            let stream = UnixStream::connect(&self.socket).expect("QEMU's socket");
+            let stream = self.connect();
             stream.set_read_timeout(Some(LONG)).unwrap();
             self.stream = Some(BufReader::new(stream));
             assert_eq!(self.line(), "ready");
@@ -42,6 +42,18 @@ impl Shell {
         let took = began.elapsed();
         self.transcript += &format!("$ {script}\n{output}-> {status} in {took:?}\n");
         (status.parse().unwrap(), output)
+    }
+
+    /// Tries until QEMU listens.
+    fn connect(&self) -> UnixStream {
+        let end = Instant::now() + LONG;
+        loop {
+            match UnixStream::connect(&self.socket) {
+                Ok(stream) => return stream,
+                Err(error) => assert!(Instant::now() < end, "QEMU's socket: {error}"),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn line(&mut self) -> String {

@@ -193,15 +193,6 @@ impl Vm {
         output.trim_end().to_owned()
     }
 
-    /// Waits until QEMU's sockets are there, on a machine whose console says nothing.
-    pub fn wait_qemu(&self) {
-        let end = Instant::now() + LONG;
-        while !self.qmp.exists() {
-            assert!(Instant::now() < end, "QEMU did not start within {LONG:?}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
     /// Sends a command to QEMU.
     pub fn ask(&self, command: &str) {
         let mut stream = UnixStream::connect(&self.qmp).expect("QMP socket");
