@@ -110,10 +110,12 @@ pub fn mounts(scenario: &Scenario, vm: &mut Vm) {
     let (status, output) = vm.attempt(&format!("{enter} touch /etc/kios/kubelet.yaml"));
     assert!(status != 0 && output.contains("Read-only file system"), "{output}");
 
-    // Where containerd's log is opened by its next start, process 1's memory.
-    vm.sh(&format!("{enter} mount --bind /proc/1/mem /var/log/containerd.log"));
+    // Where kubelet's log is opened by its next start, process 1's memory.
+    vm.sh(&format!("{enter} mount --bind /proc/1/mem /var/log/kubelet.log"));
     vm.sh(&format!("{enter} sh -c '{COVER}'"));
+    let from = vm.here();
     restart(vm, "kubelet");
+    vm.wait_after(from, "] /var/log/kubelet.log: EACCES (degraded)");
     assert_eq!(vm.sh(MARK), "");
     assert_eq!(first_mounts(vm), before, "process 1's mounts");
     let kubelet = vm.sh("pidof kubelet");
@@ -129,9 +131,7 @@ pub fn mounts(scenario: &Scenario, vm: &mut Vm) {
     assert_eq!(left, ["/dev", "/dev/console", "/modules", "/modules/order", "/newroot", "/proc", "/root"]);
     assert_eq!(first_mounts(vm), before, "process 1's mounts");
 
-    let from = vm.here();
     restart(vm, "containerd");
-    vm.wait_after(from, "] /var/log/containerd.log: EACCES (degraded)");
     assert_eq!(vm.sh(MARK), "");
     let next = vm.sh("pidof containerd");
     assert_eq!(vm.sh(&format!("grep -c intruder /proc/{next}/mountinfo || true")), "0");
