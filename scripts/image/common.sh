@@ -26,7 +26,7 @@ hash_of() {
     for item in "$@"; do
         case $item in
             =*) printf '%s\n' "$item" ;;
-            *) (cd "$(dirname "$item")" && find "$(basename "$item")" -type f -print0 | sort -z | xargs -0 sha256sum) ;;
+            *) (cd "$(dirname "$item")" && find -L "$(basename "$item")" -type f -print0 | sort -z | xargs -0 sha256sum) ;;
         esac
     done | sha256sum | cut -c1-16
 }

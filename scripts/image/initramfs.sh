@@ -94,7 +94,7 @@ variant() {
     mv "$out.tmp" "$out"
 }
 
-if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+if [ "${#BASH_SOURCE[@]}" = 1 ]; then
     # shellcheck source=scripts/image/build.sh
     . "$(dirname "$0")/build.sh"
     variant "$@"

@@ -36,7 +36,8 @@ pub fn write_settings(settings: &[u8]) -> Result<()> {
 /// Sets them all, then locks the kernel down.
 pub fn set(step: &mut Step) -> Result<()> {
     step.check(write_settings(plan::SYSCTLS));
-    let (path, level) = plan::LOCKDOWN;
-    step.check(put(CWD, path, level));
+    for &(path, value) in plan::KERNEL_FILES {
+        step.check(put(CWD, path, value));
+    }
     Ok(())
 }

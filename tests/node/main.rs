@@ -8,6 +8,7 @@ mod fatal;
 mod gate;
 mod image;
 mod intrusion;
+mod lan;
 mod lines;
 mod node;
 mod processes;
