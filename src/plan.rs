@@ -18,6 +18,8 @@ pub type Millis = u64;
 pub const KMSG_LEVEL: &CStr = c"<29>";
 /// Kernel messages below this level go to the console (syslog(2)): errors and worse. Init writes its own lines there.
 pub const CONSOLE_LEVEL: u8 = 4;
+/// How often a line is offered to a console that does not take it; a line that is lost there is still in the kernel's log.
+pub const CONSOLE_TRIES: usize = 1_000;
 /// How long a fatal line stays on the console before the restart.
 pub const FATAL_PAUSE: Millis = 10_000;
 
@@ -110,14 +112,6 @@ const fn degraded(kind: &'static CStr, target: &'static CStr, flags: MountFlags,
 const fn fatal(kind: &'static CStr, target: &'static CStr, flags: MountFlags, data: &'static CStr) -> Mount {
     Mount { need: Need::Fatal, ..degraded(kind, target, flags, data) }
 }
-
-/// Links that devtmpfs does not make: (target, link).
-pub const DEV_LINKS: &[(Text, Text)] = &[
-    (t(c"/proc/self/fd"), t(c"/dev/fd")),
-    (t(c"/proc/self/fd/0"), t(c"/dev/stdin")),
-    (t(c"/proc/self/fd/1"), t(c"/dev/stdout")),
-    (t(c"/proc/self/fd/2"), t(c"/dev/stderr")),
-];
 
 /// Mounts that propagate between the services' mount namespaces and PID 1's: what pods mount there must be unmounted at
 /// the end. Everything else is private.
@@ -212,8 +206,15 @@ pub const DATA_BINDS: &[(Text, Text)] = &[
 
 /// The kernel's host name; kubelet takes it for the node's.
 pub const HOSTNAME: &CStr = c"kios";
-/// Links made at boot: (target, link).
-pub const LINKS: &[(Text, Text)] = &[(t(c"/run"), t(c"/var/run")), (t(c"resolv/resolv.conf"), t(c"/run/resolv.conf"))];
+/// Links made at boot: (target, link). Those in /dev are what devtmpfs leaves out.
+pub const LINKS: &[(Text, Text)] = &[
+    (t(c"/proc/self/fd"), t(c"/dev/fd")),
+    (t(c"/proc/self/fd/0"), t(c"/dev/stdin")),
+    (t(c"/proc/self/fd/1"), t(c"/dev/stdout")),
+    (t(c"/proc/self/fd/2"), t(c"/dev/stderr")),
+    (t(c"/run"), t(c"/var/run")),
+    (t(c"resolv/resolv.conf"), t(c"/run/resolv.conf")),
+];
 /// A directory for the DHCP pod to write name servers in: it needs nothing else of /run, where containerd's socket is.
 pub const RESOLV: &CStr = c"/run/resolv";
 /// Made empty at boot; the root's /etc/resolv.conf leads to it by /run/resolv.conf.

@@ -7,6 +7,7 @@ use core::ffi::CStr;
 use core::panic::Location;
 use heapless::Vec;
 use rustix::io::{Errno, write};
+use rustix::thread::sched_yield;
 
 use crate::error::{self, Error};
 use crate::plan;
@@ -96,7 +97,14 @@ impl Line {
     /// Sends the line. A sink that fails has no better place to say so.
     pub fn send(&mut self) {
         let _ = self.0.push(b'\n');
-        let _ = write(stdio::get(Fixed::Console), self.0.get(plan::KMSG_LEVEL.count_bytes()..).unwrap_or(&[]));
+        let line = self.0.get(plan::KMSG_LEVEL.count_bytes()..).unwrap_or(&[]);
+        // Another writer holds a terminal for an instant, a stopped terminal for ever.
+        for _ in 0..plan::CONSOLE_TRIES {
+            if write(stdio::get(Fixed::Console), line) != Err(Errno::AGAIN) {
+                break;
+            }
+            sched_yield();
+        }
         let _ = write(stdio::get(Fixed::Kmsg), &self.0);
     }
 }

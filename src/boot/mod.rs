@@ -94,7 +94,7 @@ pub fn step_names() -> impl Iterator<Item = &'static CStr> {
 /// Ends the process where it is not process 1: run by hand, init says so and touches nothing.
 pub fn refuse_unless_first() {
     if !getpid().is_init() {
-        let text = b"kios: init is process 1 of a machine and does nothing for anyone who runs it\n";
+        let text = b"kios: init does nothing unless it is process 1\n";
         let _ = rustix::io::write(stdio::get(Fixed::Error), text);
         process::exit(1);
     }

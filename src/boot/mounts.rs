@@ -2,7 +2,7 @@
 
 use core::ffi::CStr;
 use rustix::fd::AsFd;
-use rustix::fs::{CWD, Mode, mkdirat, symlinkat};
+use rustix::fs::{CWD, Mode, mkdirat};
 use rustix::io::Errno;
 use rustix::mount::{
     MountAttrFlags, MountPropagationFlags, fsconfig_create, fsconfig_set_string, mount as mount_at, mount_change,
@@ -32,7 +32,7 @@ pub fn make_private(_: &mut Step) -> Result<()> {
     mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).during(c"make private /")
 }
 
-/// Mounts the table, and links what devtmpfs leaves out.
+/// Mounts the table.
 pub fn mount_all(step: &mut Step) -> Result<()> {
     for entry in plan::MOUNTS {
         match (mount(entry), entry.need) {
@@ -40,19 +40,8 @@ pub fn mount_all(step: &mut Step) -> Result<()> {
             (result, _) => step.check(result),
         };
     }
-    for &(target, link) in plan::DEV_LINKS {
-        step.check(link_once(target, link));
-    }
     console::leave_redirection();
     Ok(())
-}
-
-/// Makes the symbolic link `link` to `target`, unless something is there already. Errors: of symlink(2).
-pub fn link_once(target: Text, link: Text) -> Result<()> {
-    match symlinkat(target.get(), CWD, link.get()) {
-        Err(Errno::EXIST) => Ok(()),
-        result => result.during(link),
-    }
 }
 
 /// A mount attached to nothing, of a new file system of type `kind` with `options`. Errors: of fsopen(2), fsconfig(2) and

@@ -10,7 +10,7 @@ use crate::lines::{check_boot, check_order, power_off};
 use crate::vm::{boot, repository, scratch};
 use crate::{intrusion, processes};
 
-const MEMORY_BUDGET: u64 = 340 << 20;
+const MEMORY_BUDGET: u64 = 250_000_000;
 const ROOT_BUDGET: u64 = 75_000_000;
 const INIT_BUDGET: u64 = 24_576;
 
