@@ -77,7 +77,7 @@ const STEPS: [(Text, Run); 12] = [
     (t(c"kernel-root"), |step, _| root::confine_kernel(step)),
     (t(c"namespace"), |step, _| mounts::make_private(step)),
     (t(c"programs"), |step, machine| programs::open(step, &mut machine.programs)),
-    (t(c"mounts"), |step, _| mounts::mount_all(step)),
+    (t(c"mounts"), |step, _| mounts::mount_all(step).map(|()| console::leave_redirection())),
     (t(c"modules"), |step, _| modules::load_early(step)),
     (t(c"kernel"), |step, _| kernel::set(step)),
     (t(c"data"), |step, _| data::mount(step)),

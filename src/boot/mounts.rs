@@ -8,7 +8,7 @@ use rustix::mount::{
     MountAttrFlags, MountPropagationFlags, fsconfig_create, fsconfig_set_string, mount as mount_at, mount_change,
 };
 
-use super::{Step, console};
+use super::Step;
 use crate::error::{During, Result};
 use crate::plan::{self, Mount, Need};
 use crate::sys::fd::Fd;
@@ -40,7 +40,6 @@ pub fn mount_all(step: &mut Step) -> Result<()> {
             (result, _) => step.check(result),
         };
     }
-    console::leave_redirection();
     Ok(())
 }
 

@@ -38,7 +38,7 @@ pub fn take(step: &mut Step, programs: &mut Programs) -> Result<()> {
                 *base = Some(erofs(source)?);
             }
             let root = erofs(source)?;
-            step.check(unlinkat(CWD, source, AtFlags::empty()).during(c"unlink root image"));
+            unlinkat(CWD, source, AtFlags::empty()).during(c"unlink root image")?;
             let _ = unlinkat(CWD, c"/init", AtFlags::empty());
             move_mount(&root, c"", CWD, plan::NEW_ROOT, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
                 .during(c"attach root")?;
