@@ -81,7 +81,7 @@ fn what_is_missing_is_one_line() {
     check_refused(&["no cache"], &cache, 1, "/proc/nowhere/kios-init cannot be made; set XDG_CACHE_HOME");
     // All of the commands there are, without one, and without the places where boot.sh looks for it by itself.
     let without = "mount -t tmpfs small $2; for dir in ${PATH//:/ }; do ln -s $dir/* $2/ 2>/dev/null; done; rm -f $2/$NAME; \
-        export XDG_CACHE_HOME=${XDG_CACHE_HOME:-$HOME/.cache}; PATH=$2 HOME=/nowhere $1 --build-only";
+        export XDG_CACHE_HOME=${XDG_CACHE_HOME:-$HOME/.cache}; PATH=$2 HOME=$2 $1 --build-only";
     let cargo = run(&format!("NAME=cargo; {without}"));
     check_refused(&["no cargo"], &cargo, 1, "cargo is needed to build init");
     let go = run(&format!("NAME=go; [ ! -e /usr/local/go/bin ] || mount -t tmpfs none /usr/local/go/bin; {without}"));
