@@ -28,7 +28,7 @@ extern "C" fn main() -> ! {
     if let Some(machine) = boot::boot()
         && let Some((services, request)) = run::run(&machine)
     {
-        stop::stop(&services, request)
+        stop::stop(&machine, &services, request)
     }
     // What cannot go on has said why.
     stop::restart_after_pause()

@@ -168,6 +168,18 @@ pub const KERNEL_FILES: &[(Text, Text)] = &[
 /// Yama's strictest ptrace scope, for kernels without Landlock scoping.
 pub const PTRACE_SCOPE: &[u8] = b"kernel/yama/ptrace_scope=3\n";
 
+// ---- Watchdog -------------------------------------------------------------------------------------------------------
+
+/// The hardware watchdog, opened once its driver is loaded.
+pub const WATCHDOG: &CStr = c"/dev/watchdog0";
+/// Its time-out in seconds while the machine runs.
+pub const WATCHDOG_RUN: i32 = 60;
+/// Its time-out in seconds from the begin of the stop: more than all of the limits there, so that it also sees to it that
+/// the machine ends.
+pub const WATCHDOG_STOP: i32 = 120;
+/// The main loop comes by this often to feed it.
+pub const WATCHDOG_FEED: Millis = 15_000;
+
 // ---- Data disk ------------------------------------------------------------------------------------------------------
 
 /// GPT partition label, or ext4 volume label, of the data disk.
@@ -334,6 +346,11 @@ pub const UNMOUNTS: &[Text] = &[t(c"/etc/cni"), t(c"/etc/kubernetes"), t(c"/var"
 /// Most mounts on top of each other at one of these places that are unmounted.
 pub const UNMOUNTS_MAX: usize = 64;
 /// For unmounting.
-pub const UNMOUNT_LIMIT: Millis = 20_000;
+pub const UNMOUNT_LIMIT: Millis = 15_000;
 /// For sync(2), which a frozen disk holds for ever.
 pub const SYNC_LIMIT: Millis = 20_000;
+/// All of them: what a stop takes at most.
+pub const STOP_SUM: Millis =
+    SERVICES.len() as Millis * (STOP_LIMIT + KILL_LIMIT) + TERM_LIMIT + KILL_LIMIT + UNMOUNT_LIMIT + SYNC_LIMIT;
+const_assert!(STOP_SUM < WATCHDOG_STOP.cast_unsigned() as Millis * 1_000);
+const_assert!(WATCHDOG_FEED * 2 < WATCHDOG_RUN.cast_unsigned() as Millis * 1_000);

@@ -111,7 +111,12 @@ impl Line {
 
 /// Says that `error` made the machine do with less.
 pub fn degraded(error: &Error) {
-    line().error(error).text(c" (degraded)").send();
+    failed(error.what.get().to_bytes(), error.errno);
+}
+
+/// As [`degraded`], of what is no constant text.
+pub fn failed(what: &[u8], errno: Errno) {
+    line().bytes(what).text(c": ").errno(errno).text(c" (degraded)").send();
 }
 
 /// The last words of a panic, which no code here means to reach: where it was. No formatting of its message: that

@@ -26,7 +26,7 @@ pub fn write_settings(settings: &[u8]) -> Result<()> {
         path.set(&[plan::SYSCTL_ROOT, name]);
         let set = file::open(CWD, path.get(), OFlags::WRONLY).and_then(|file| write(&file, value));
         if let Err(errno) = set {
-            report::line().bytes(name).text(c": ").errno(errno).text(c" (degraded)").send();
+            report::failed(name, errno);
             failed = failed.and(Err(Error::new(c"kernel settings", errno)));
         }
     }

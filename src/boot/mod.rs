@@ -27,6 +27,7 @@ pub use programs::Programs;
 
 use crate::error::{Error, Result};
 use crate::report;
+use crate::sys::fd::Fd;
 use crate::sys::stdio::{self, Fixed};
 use crate::sys::text::{Text, t};
 use crate::sys::{clock, process};
@@ -39,6 +40,8 @@ pub struct Machine {
     pub cgroups: Cgroups,
     /// How PID 1 is kept apart from what it starts.
     pub isolation: Isolation,
+    /// The hardware watchdog, where there is one.
+    pub watchdog: Option<Fd>,
 }
 
 /// A running step: collects what it had to do without.
@@ -78,7 +81,7 @@ const STEPS: [(Text, Run); 12] = [
     (t(c"namespace"), |step, _| mounts::make_private(step)),
     (t(c"programs"), |step, machine| programs::open(step, &mut machine.programs)),
     (t(c"mounts"), |step, _| mounts::mount_all(step).map(|()| console::leave_redirection())),
-    (t(c"modules"), |step, _| modules::load_early(step)),
+    (t(c"modules"), |step, machine| modules::load_early(step, &mut machine.watchdog)),
     (t(c"kernel"), |step, _| kernel::set(step)),
     (t(c"data"), |step, _| data::mount(step)),
     (t(c"identity"), |step, _| identity::set(step)),
@@ -102,8 +105,12 @@ pub fn refuse_unless_first() {
 
 /// Runs the steps. None after one without which the machine cannot go on; its line says why.
 pub fn boot() -> Option<Machine> {
-    let mut machine =
-        Machine { programs: Programs::default(), cgroups: Cgroups::default(), isolation: Isolation::default() };
+    let mut machine = Machine {
+        programs: Programs::default(),
+        cgroups: Cgroups::default(),
+        isolation: Isolation::default(),
+        watchdog: None,
+    };
     for (at, (name, run)) in (1u64..).zip(STEPS) {
         let began = clock::since_power_on();
         let mut step = Step { first: None };

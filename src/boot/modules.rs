@@ -10,15 +10,15 @@ use super::{Step, kernel};
 use crate::error::{During, Error, Result};
 use crate::plan::{self, Modules};
 use crate::report;
+use crate::sys::fd::Fd;
 use crate::sys::text::Path;
-use crate::sys::{file, process, signal};
+use crate::sys::{file, process, signal, watchdog};
 
-/// Modules loaded and failed.
+/// What became of a list.
 #[derive(Default)]
 struct Count {
     loaded: u32,
-    failed: u32,
-    /// Of the first that failed.
+    /// Of the first module that failed.
     errno: Option<Errno>,
 }
 
@@ -30,9 +30,14 @@ pub fn load_root(step: &mut Step) {
     }
 }
 
-/// Loads what the data disk and containerd's start need.
-pub fn load_early(step: &mut Step) -> Result<()> {
+/// Loads what the data disk and containerd's start need, and opens the hardware watchdog whose driver is among it.
+pub fn load_early(step: &mut Step, watchdog: &mut Option<Fd>) -> Result<()> {
     finish(step, load(&plan::EARLY_MODULES));
+    // A machine without one says nothing of it.
+    *watchdog = file::open(CWD, plan::WATCHDOG, OFlags::WRONLY).ok();
+    if let Some(device) = watchdog {
+        step.check(watchdog::set_timeout(device, plan::WATCHDOG_RUN).during(plan::WATCHDOG));
+    }
     Ok(())
 }
 
@@ -47,7 +52,8 @@ pub fn load_late() -> Result<()> {
     let mut line = report::line();
     line.text(c"late modules: ");
     match &result {
-        Ok(count) => line.number(count.loaded.into()).text(c" loaded, ").number(count.failed.into()).text(c" failed"),
+        // Those that failed have lines of their own.
+        Ok(count) => line.number(count.loaded.into()).text(c" loaded"),
         Err(error) => line.error(error).text(c" (degraded)"),
     }
     .send();
@@ -78,10 +84,8 @@ fn load(modules: &Modules) -> Result<Count> {
             // Loaded before, or built in.
             Ok(()) | Err(Errno::EXIST) => count.loaded += 1,
             Err(errno) => {
-                count.failed += 1;
                 count.errno.get_or_insert(errno);
-                let mut line = report::line();
-                line.text(c"module ").bytes(name).text(c": ").errno(errno).text(c" (degraded)").send();
+                report::failed(name, errno);
             }
         }
         if modules.once {

@@ -7,9 +7,8 @@ pub mod signals;
 pub mod spawn;
 mod supervisor;
 
-use core::mem::MaybeUninit;
 use rustix::event::epoll;
-use rustix::io::Errno;
+use rustix::io::{Errno, write};
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
 pub use signals::Request;
@@ -19,7 +18,6 @@ use crate::boot::{self, Machine};
 use crate::error::{During, Error, Result};
 use crate::plan::{self, Millis};
 use crate::report;
-use crate::sys::fd::Fd;
 use crate::sys::{clock, file, signal};
 
 /// What an event of the loop is about.
@@ -93,7 +91,12 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Request> {
     loop {
         let none = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
         let mut events = [none; 8];
-        let timeout = if more_to_reap { 0 } else { services.deadline().saturating_sub(now()) };
+        let mut timeout = if more_to_reap { 0 } else { services.deadline().saturating_sub(now()) };
+        if let Some(watchdog) = &machine.watchdog {
+            // Any byte but V feeds it.
+            let _ = write(watchdog, b"0");
+            timeout = timeout.min(plan::WATCHDOG_FEED);
+        }
         let got = match file::wait(&epoll, &mut events, timeout) {
             Ok(got) => got,
             Err(Errno::INTR) => continue,
@@ -102,11 +105,12 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Request> {
         for event in events.iter().take(got) {
             match Token::from_data(event.data) {
                 Token::Signals => {
-                    let (request, child) = read_signals(&signals);
-                    if let Some(request) = request {
+                    // One: epoll comes back to the others.
+                    let number = signal::read(&signals).unwrap_or(0);
+                    if let Some(request) = signals::request(number) {
                         return Ok(request);
                     }
-                    more_to_reap |= child;
+                    more_to_reap |= number == signals::CHILD;
                 }
                 Token::Notify(index) => services.hear(index, &epoll, now()),
                 Token::Input(index) => {
@@ -127,19 +131,6 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Request> {
         }
         services.tend(machine, &epoll, now());
     }
-}
-
-/// Reads the pending signals: the last end asked for, and whether a child ended.
-pub fn read_signals(signals: &Fd) -> (Option<Request>, bool) {
-    let mut request = None;
-    let mut child = false;
-    let mut batch = [MaybeUninit::uninit(); 8];
-    let read = signal::read(signals, &mut batch).unwrap_or(&[]);
-    for info in read {
-        child |= info.number == signals::CHILD;
-        request = signals::request(info.number).or(request);
-    }
-    (request, child)
 }
 
 /// What is left after a batch of reaping.

@@ -25,16 +25,16 @@ pub fn open() -> Inputs {
     })
 }
 
-/// Reads what an input device has to say: whether the power key was pressed. Errors: ENODEV once it is gone.
+/// Reads one event of an input device: whether the power key was pressed. Errors: ENODEV once it is gone.
 pub fn pressed(input: &Fd) -> rustix::io::Result<bool> {
-    let mut bytes = [0; EVENT_BYTES * 16];
-    let got = read(input, &mut bytes)?;
-    Ok(bytes.get(..got).unwrap_or(&[]).chunks_exact(EVENT_BYTES).any(is_power_key))
+    let mut event = [0; EVENT_BYTES];
+    read(input, &mut event)?;
+    Ok(is_power_key(&event))
 }
 
-/// Whether one event is EV_KEY (1), KEY_POWER (116), pressed (1).
-fn is_power_key(event: &[u8]) -> bool {
-    event.get(16..24) == Some(&[1, 0, 116, 0, 1, 0, 0, 0])
+/// Whether an event is EV_KEY (1), KEY_POWER (116), pressed (1).
+fn is_power_key(event: &[u8; EVENT_BYTES]) -> bool {
+    event.last_chunk() == Some(&[1, 0, 116, 0, 1, 0, 0, 0])
 }
 
 #[cfg(test)]
@@ -48,12 +48,11 @@ mod tests {
             bytes.extend(kind.to_le_bytes());
             bytes.extend(code.to_le_bytes());
             bytes.extend(value.to_le_bytes());
-            is_power_key(&bytes)
+            is_power_key(&bytes.try_into().unwrap())
         };
         assert!(event(1, 116, 1));
         assert!(!event(1, 116, 0));
         assert!(!event(1, 115, 1));
         assert!(!event(2, 116, 1));
-        assert!(!is_power_key(&[1, 0, 116, 0, 1, 0, 0, 0]));
     }
 }

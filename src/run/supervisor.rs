@@ -122,10 +122,9 @@ impl Unit {
     }
 
     fn failed(&mut self, plan: &plan::Service, error: &Error, now: Millis) {
-        let wait = self.service.ended(now);
         let mut line = report::line();
         line.text(c"start ").text(plan.name).text(c": ").error(error);
-        line.text(c", next try in ").number(wait).text(c"ms").send();
+        self.try_later(&mut line, now);
     }
 
     fn hang_up(&mut self, epoll: &Fd) {
@@ -138,7 +137,6 @@ impl Unit {
     fn ended(&mut self, plan: &plan::Service, pid: Pid, status: WaitStatus, epoll: &Fd, now: Millis) {
         self.pid = None;
         self.hang_up(epoll);
-        let wait = self.service.ended(now);
         let mut line = report::line();
         line.text(plan.name).text(c" (pid ").number(pid_number(pid)).text(c") ");
         match (status.exit_status(), status.terminating_signal()) {
@@ -147,7 +145,12 @@ impl Unit {
             _ => line.text(c"ended"),
         };
         line.text(c" after ").number(now.saturating_sub(self.since)).text(c"ms");
-        line.text(c", next try in ").number(wait).text(c"ms").send();
+        self.try_later(&mut line, now);
+    }
+
+    /// Notes that the service is down, and sends the line that says why with when it is tried again.
+    fn try_later(&mut self, line: &mut report::Line, now: Millis) {
+        line.text(c", next try in ").number(self.service.ended(now)).text(c"ms").send();
     }
 }
 

@@ -6,16 +6,20 @@ use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use rustix::system::{RebootCommand, reboot};
 
+use crate::boot::Machine;
 use crate::error::During;
 use crate::plan::{self, Millis};
 use crate::report;
 use crate::run::{self, Left, Request, Supervisor, now};
 use crate::sys::text::{Text, t};
-use crate::sys::{process, signal};
+use crate::sys::{process, signal, watchdog};
 
 /// Stops the machine in order.
-pub fn stop(services: &Supervisor, request: Request) -> ! {
+pub fn stop(machine: &Machine, services: &Supervisor, request: Request) -> ! {
     report::line().text(c"stopping for ").text(request.name()).send();
+    if let Some(device) = &machine.watchdog {
+        let _ = watchdog::set_timeout(device, plan::WATCHDOG_STOP);
+    }
     for (index, service) in plan::SERVICES.iter().enumerate().rev() {
         if let Some(pid) = services.pid(index) {
             stop_service(service, pid);

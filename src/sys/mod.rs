@@ -15,6 +15,7 @@ pub mod seccomp;
 pub mod signal;
 pub mod stdio;
 pub mod text;
+pub mod watchdog;
 
 use rustix::fd::RawFd;
 use rustix::io::{Errno, Result};

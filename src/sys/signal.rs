@@ -1,6 +1,6 @@
 //! Signals as a descriptor: all stay blocked for ever, and the main loop reads them.
 
-use core::mem::{MaybeUninit, size_of};
+use core::mem::size_of;
 use linux_raw_sys::general::{
     __NR_read, __NR_rt_sigprocmask, __NR_rt_sigtimedwait, __NR_signalfd4, O_CLOEXEC, O_NONBLOCK, SIG_SETMASK, timespec,
 };
@@ -17,10 +17,8 @@ type Mask = u64;
 
 /// `struct signalfd_siginfo` (signalfd(2)), of which init reads the number.
 #[repr(C)]
-#[derive(Clone, Copy)]
-pub struct SignalInfo {
-    /// The signal's number.
-    pub number: u32,
+struct SignalInfo {
+    number: u32,
     rest: [u32; 31],
 }
 const_assert_eq!(size_of::<SignalInfo>(), 128);
@@ -64,13 +62,12 @@ pub fn descriptor() -> Result<Fd> {
     Fd::from_answer(unsafe { syscall(__NR_signalfd4, arguments) })
 }
 
-/// Reads pending signals into `space`, as many as it has room for. Errors: EAGAIN when there is none.
-pub fn read<'a>(descriptor: &Fd, space: &'a mut [MaybeUninit<SignalInfo>]) -> Result<&'a [SignalInfo]> {
+/// Reads the number of one pending signal. Errors: EAGAIN when there is none.
+pub fn read(descriptor: &Fd) -> Result<u32> {
+    let mut info = SignalInfo { number: 0, rest: [0; 31] };
     let arguments =
-        [fd_argument(descriptor.as_raw_fd()), space.as_mut_ptr().expose_provenance(), size_of_val(space), 0, 0, 0];
-    // SAFETY: `space` is writable for the size given.
-    let bytes = check(unsafe { syscall(__NR_read, arguments) })?;
-    let filled = space.get(..bytes / size_of::<SignalInfo>()).unwrap_or(&[]);
-    // SAFETY: a signalfd writes whole structs (signalfd(2)), so that many are filled; any bytes are a SignalInfo.
-    Ok(unsafe { &*(core::ptr::from_ref(filled) as *const [SignalInfo]) })
+        [fd_argument(descriptor.as_raw_fd()), (&raw mut info).expose_provenance(), size_of::<SignalInfo>(), 0, 0, 0];
+    // SAFETY: `info` is writable for the size given. A signalfd writes whole structs (signalfd(2)), of integers.
+    check(unsafe { syscall(__NR_read, arguments) })?;
+    Ok(info.number)
 }

@@ -19,7 +19,7 @@ fn node_boots_to_pods_and_off() {
     scenario("node_boots_to_pods_and_off", ROOM, |scenario| {
         let disk = scratch("data.ext4");
         let _ = fs::remove_file(&disk);
-        let mut vm = boot(scenario).shell().option("--data", &disk).start();
+        let mut vm = boot(scenario).shell().option("--data", &disk).qemu(&["-device", "i6300esb"]).start();
         vm.wait_for("container-a: hello 1");
         let lease = vm.wait_for("dhcpcd: bound eth0 10.0.2.");
         scenario.note(&lease);
@@ -32,6 +32,9 @@ fn node_boots_to_pods_and_off() {
         check_order(&lines, &services);
         assert!(lines.iter().any(|line| line.contains("data disk /dev/vda")));
         processes::check(scenario, &mut vm);
+        // Opened and set by init; what becomes of a machine that does not feed it is QEMU's reset.
+        let watchdog = vm.sh("cd /sys/class/watchdog/watchdog0 && cat identity state timeout");
+        assert_eq!(watchdog, "i6300ESB timer\nactive\n60");
         intrusion::looking(scenario, &mut vm);
         intrusion::helpers(scenario, &mut vm);
         intrusion::mounts(scenario, &mut vm);
