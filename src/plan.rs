@@ -172,6 +172,8 @@ pub const PTRACE_SCOPE: &[u8] = b"kernel/yama/ptrace_scope=3\n";
 
 /// The hardware watchdog, opened once its driver is loaded.
 pub const WATCHDOG: &CStr = c"/dev/watchdog0";
+/// Its time-out in seconds until the main loop runs: a disk may take long to recover.
+pub const WATCHDOG_BOOT: i32 = 600;
 /// Its time-out in seconds while the machine runs.
 pub const WATCHDOG_RUN: i32 = 60;
 /// Its time-out in seconds from the begin of the stop: more than all of the limits there, so that it also sees to it that
@@ -332,6 +334,8 @@ pub const STABLE: Millis = 60_000;
 pub const INPUT: &[u8] = b"/dev/input/event";
 /// Their number; at most ten.
 pub const INPUTS: usize = 8;
+/// Signals read before the loop looks at anything else.
+pub const SIGNAL_BATCH: usize = 64;
 /// Children reaped before the loop looks at anything else.
 pub const REAP_BATCH: usize = 512;
 

@@ -64,8 +64,8 @@ fn command_lines_and_limits_are_the_plans() {
     assert!(readme.contains(&format!("restarts after {} s", plan::FATAL_PAUSE / 1_000)));
     assert!(readme.contains(&format!("after {} s by SIGKILL", plan::TERM_LIMIT / 1_000)));
     assert!(readme.contains(&format!("limits together are {} s", plan::STOP_SUM / 1_000)));
-    assert!(readme.contains(&format!("opened: {} s, fed", plan::WATCHDOG_RUN)));
-    assert!(readme.contains(&format!("armed with\n{} s", plan::WATCHDOG_STOP)));
+    assert!(readme.contains(&format!("opened: {} s once", plan::WATCHDOG_RUN)));
+    assert!(readme.contains(&format!("time-out is then\n{} s", plan::WATCHDOG_STOP)));
     let host = plan::HOSTNAME.to_str().unwrap();
     assert!(readme.contains(&format!("host name `{host}`")));
     let label = std::str::from_utf8(plan::DATA_LABEL).unwrap();

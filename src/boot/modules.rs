@@ -36,7 +36,7 @@ pub fn load_early(step: &mut Step, watchdog: &mut Option<Fd>) -> Result<()> {
     // A machine without one says nothing of it.
     *watchdog = file::open(CWD, plan::WATCHDOG, OFlags::WRONLY).ok();
     if let Some(device) = watchdog {
-        step.check(watchdog::set_timeout(device, plan::WATCHDOG_RUN).during(plan::WATCHDOG));
+        step.check(watchdog::set_timeout(device, plan::WATCHDOG_BOOT).during(plan::WATCHDOG));
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use crate::boot::{self, Machine};
 use crate::error::{During, Error, Result};
 use crate::plan::{self, Millis};
 use crate::report;
-use crate::sys::{clock, file, signal};
+use crate::sys::{clock, file, signal, watchdog};
 
 /// What an event of the loop is about.
 #[derive(Clone, Copy)]
@@ -82,6 +82,9 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Request> {
             report::degraded(&error);
         }
     }
+    if let Some(device) = &machine.watchdog {
+        let _ = watchdog::set_timeout(device, plan::WATCHDOG_RUN);
+    }
     services.tend(machine, &epoll, now());
     // Beside containerd's start, which does not need them.
     if let Err(error) = boot::load_late() {
@@ -105,12 +108,14 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Request> {
         for event in events.iter().take(got) {
             match Token::from_data(event.data) {
                 Token::Signals => {
-                    // One: epoll comes back to the others.
-                    let number = signal::read(&signals).unwrap_or(0);
-                    if let Some(request) = signals::request(number) {
-                        return Ok(request);
+                    for _ in 0..plan::SIGNAL_BATCH {
+                        let Ok(number) = signal::read(&signals) else { break };
+                        if let Some(request) = signals::request(number) {
+                            return Ok(request);
+                        }
                     }
-                    more_to_reap |= number == signals::CHILD;
+                    // Whichever it was: a flood of one must not hide that a child ended.
+                    more_to_reap = true;
                 }
                 Token::Notify(index) => services.hear(index, &epoll, now()),
                 Token::Input(index) => {

@@ -42,9 +42,6 @@ pub fn request(number: u32) -> Option<Request> {
     }
 }
 
-/// SIGCHLD.
-pub const CHILD: u32 = 17;
-
 /// Names by number, as [`error::word`] has them, without SIG (signal(7), every architecture but alpha, mips, parisc and
 /// sparc).
 const NAMES: &[u8] = b"\x01HUP\0\x02INT\0\x03QUIT\0\x04ILL\0\x05TRAP\0\x06ABRT\0\x07BUS\0\x08FPE\0\x09KILL\0\x0aUSR1\0\

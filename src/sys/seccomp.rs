@@ -2,11 +2,11 @@
 //!
 //! Since Linux 6.12 whoever may open one mount namespace can walk to the next and the one before by ioctl on its
 //! descriptor, and enter it (fs/nsfs.c, NS_MNT_GET_NEXT and NS_MNT_GET_PREV): CAP_SYS_ADMIN is all it takes, and no
-//! Landlock rule is asked. These two are refused, by whatever ABI they come; every other call is let through.
+//! Landlock rule is asked. What the kernel takes for these two is refused, by whatever ABI it comes.
 
 use core::mem::size_of;
 use linux_raw_sys::general::__NR_seccomp;
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 use static_assertions::const_assert_eq;
 
 use super::arch::{FILTER, syscall};
@@ -28,10 +28,15 @@ pub const NUMBER: u32 = 0;
 pub const ARCHITECTURE: u32 = 4;
 /// See [`NUMBER`].
 pub const SECOND_ARGUMENT: u32 = 24;
-/// Type and number of the two ioctls (linux/nsfs.h); their upper half is the size of a struct that may grow.
-pub const NEXT_NAMESPACE: u32 = 0xb70b;
+/// Numbers of the two ioctls (linux/nsfs.h). Linux 6.12 looks at the number and the size in a request, and not at its type:
+/// so must the filter, and ioctls of other kinds with these numbers and sizes are refused with them.
+pub const NEXT_NAMESPACE: u32 = 11;
 /// See [`NEXT_NAMESPACE`].
-pub const PREVIOUS_NAMESPACE: u32 = 0xb70c;
+pub const PREVIOUS_NAMESPACE: u32 = 12;
+/// Where a request has the size of its argument (asm-generic/ioctl.h).
+pub const SIZE_MASK: u32 = 0x3fff_0000;
+/// The least size that the two take: 16 bytes, MNT_NS_INFO_SIZE_VER0.
+pub const SIZE_LEAST: u32 = 16 << 16;
 /// SECCOMP_RET_ALLOW.
 pub const ALLOW: u32 = 0x7fff_0000;
 /// SECCOMP_RET_ERRNO with EPERM.
@@ -53,6 +58,11 @@ impl Instruction {
         Instruction { code: 0x15, if_true, if_false, value }
     }
 
+    /// Skips `if_true` instructions where what was loaded is `value` or more, else `if_false`.
+    pub const fn jump_from(value: u32, if_true: u8, if_false: u8) -> Instruction {
+        Instruction { code: 0x35, if_true, if_false, value }
+    }
+
     /// Ends with an answer.
     pub const fn answer(value: u32) -> Instruction {
         Instruction { code: 0x06, if_true: 0, if_false: 0, value }
@@ -71,11 +81,12 @@ pub fn keep_from_namespaces() -> Result<()> {
     const SECCOMP_SET_MODE_FILTER: usize = 1;
     static PROGRAM: [Instruction; FILTER.len()] = FILTER;
     let program = Program { length: u16::try_from(PROGRAM.len()).unwrap_or(0), filter: PROGRAM.as_ptr() };
+    let arguments = [SECCOMP_SET_MODE_FILTER, 0, (&raw const program).expose_provenance(), 0, 0, 0];
     // SAFETY: `program` and the instructions it points to outlive the call, which copies them.
-    check(unsafe {
-        syscall(__NR_seccomp, [SECCOMP_SET_MODE_FILTER, 0, (&raw const program).expose_provenance(), 0, 0, 0])
-    })
-    .map(|_| ())
+    match check(unsafe { syscall(__NR_seccomp, arguments) })? {
+        0 => Ok(()),
+        _ => Err(Errno::PROTO),
+    }
 }
 
 #[cfg(test)]
@@ -85,9 +96,9 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     /// `struct mnt_ns_info` is 16 bytes at first; the kernel takes what is longer.
-    fn walk(fd: i32, number: u8) -> nix::Result<i32> {
+    fn walk(fd: i32, kind: u64, number: u64) -> nix::Result<i32> {
         let mut info = [0u8; 64];
-        let request = 2 << 30 | 16 << 16 | 0xb7 << 8 | u64::from(number);
+        let request = 2 << 30 | 16 << 16 | kind << 8 | number;
         // SAFETY: the request writes at most 64 bytes at `info`.
         Errno::result(unsafe { nix::libc::ioctl(fd, request, info.as_mut_ptr()) })
     }
@@ -98,10 +109,13 @@ mod tests {
         std::thread::spawn(|| {
             let namespace = std::fs::File::open("/proc/thread-self/ns/mnt").unwrap();
             let fd = namespace.as_raw_fd();
-            let before = [10, 11, 12].map(|number| walk(fd, number));
+            let before = [10, 11, 12].map(|number| walk(fd, 0xb7, number));
             nix::sys::prctl::set_no_new_privs().unwrap();
             keep_from_namespaces().unwrap();
-            let after = [10, 11, 12].map(|number| walk(fd, number));
+            let after = [10, 11, 12].map(|number| walk(fd, 0xb7, number));
+            for kind in [0, 0x64, 0xff] {
+                assert_eq!([11, 12].map(|number| walk(fd, kind, number)), [Err(Errno::EPERM); 2], "type {kind:#x}");
+            }
             assert_eq!(after, [before[0], Err(Errno::EPERM), Err(Errno::EPERM)], "before: {before:?}");
             // SAFETY: NS_GET_USERNS takes no argument.
             let owner = Errno::result(unsafe { nix::libc::ioctl(fd, 0xb701) }).unwrap();

@@ -3,7 +3,8 @@
 use core::arch::asm;
 
 use crate::sys::seccomp::{
-    ALLOW, ARCHITECTURE, Instruction, NEXT_NAMESPACE, NUMBER, PREVIOUS_NAMESPACE, REFUSE, SECOND_ARGUMENT,
+    ALLOW, ARCHITECTURE, Instruction, NEXT_NAMESPACE, NUMBER, PREVIOUS_NAMESPACE, REFUSE, SECOND_ARGUMENT, SIZE_LEAST,
+    SIZE_MASK,
 };
 
 /// The body of `_start`: the ABI hands over the stack pointer at argc and nothing else; the call needs it aligned to 16.
@@ -65,18 +66,21 @@ pub unsafe fn fill(to: *mut u8, value: u8, count: usize) {
 
 /// The filter of [`crate::sys::seccomp`]: finds ioctl(2) by its number, which differs by the ABI a call comes in by
 /// (linux/audit.h; asm/unistd_64.h, unistd_x32.h, unistd_32.h).
-pub const FILTER: [Instruction; 13] = [
+pub const FILTER: [Instruction; 16] = [
     Instruction::load(ARCHITECTURE),
     Instruction::jump_if(0x4000_0003, 3, 0), // AUDIT_ARCH_I386
     Instruction::load(NUMBER),
     Instruction::jump_if(16, 3, 0),
-    Instruction::jump_if(0x4000_0202, 2, 6), // x32
+    Instruction::jump_if(0x4000_0202, 2, 9), // x32
     Instruction::load(NUMBER),
-    Instruction::jump_if(54, 0, 4),
+    Instruction::jump_if(54, 0, 7),
     Instruction::load(SECOND_ARGUMENT),
-    Instruction::and(0xffff),
-    Instruction::jump_if(NEXT_NAMESPACE, 2, 0),
-    Instruction::jump_if(PREVIOUS_NAMESPACE, 1, 0),
+    Instruction::and(0xff),
+    Instruction::jump_if(NEXT_NAMESPACE, 1, 0),
+    Instruction::jump_if(PREVIOUS_NAMESPACE, 0, 3),
+    Instruction::load(SECOND_ARGUMENT),
+    Instruction::and(SIZE_MASK),
+    Instruction::jump_from(SIZE_LEAST, 1, 0),
     Instruction::answer(ALLOW),
     Instruction::answer(REFUSE),
 ];

@@ -128,9 +128,16 @@ fn enter(pid: i32) -> io::Result<()> {
 fn walk(pid: i32) -> io::Result<()> {
     let namespace = fs::File::open(format!("/proc/{pid}/ns/mnt"))?;
     // NS_MNT_GET_NEXT and NS_MNT_GET_PREV, with the 16 bytes of struct mnt_ns_info (linux/nsfs.h).
-    for (name, request) in [("next", 0x8010_b70bu64), ("previous", 0x8010_b70c)] {
-        let mut info = [0u64; 2];
-        // SAFETY: the kernel writes 16 bytes at most, which `info` has.
+    // Linux 6.12 takes them of any type, and longer ones.
+    let requests = [
+        ("next", 0x8010_b70bu64),
+        ("previous", 0x8010_b70c),
+        ("next by number", 0x8010_000b),
+        ("previous by number", 0x8020_640c),
+    ];
+    for (name, request) in requests {
+        let mut info = [0u64; 4];
+        // SAFETY: the kernel writes as many bytes as the request says at most, which `info` has.
         let result = unsafe { answer(syscall(SYS_IOCTL, namespace.as_raw_fd(), request, info.as_mut_ptr())) };
         say(name, result.map(drop));
     }
