@@ -1,6 +1,6 @@
 //! Init's own lines: `kios: [s.mmm] …`, to the console and to /dev/kmsg, each by one write.
 //!
-//! The console is non-blocking: a stopped terminal loses lines, and never holds PID 1. Text from outside is never part of
+//! The console is non-blocking: a stopped terminal loses lines, and does not hold PID 1. Text from outside is never part of
 //! a line unless it was checked where it came from.
 
 use core::ffi::CStr;

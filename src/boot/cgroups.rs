@@ -1,16 +1,15 @@
 //! The cgroup tree that kubelet's own hangs beside: init's, and one for each service and for the shims.
 
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{CWD, Mode, OFlags, mkdirat};
+use rustix::fs::{CWD, Mode, mkdirat};
 use rustix::io::Errno;
 
-use super::Step;
 use super::kernel::put;
+use super::{Step, directory};
 use crate::error::{During, Error, Result};
 use crate::plan;
 use crate::sys::fd::Fd;
-use crate::sys::file;
-use crate::sys::text::{Text, t};
+use crate::sys::text::t;
 
 /// The services' cgroups, held from boot on: whatever is mounted over the tree later.
 #[derive(Default)]
@@ -60,8 +59,4 @@ fn enable(step: &mut Step, cgroup: BorrowedFd<'_>) {
             }
         }
     }
-}
-
-fn directory(at: BorrowedFd<'_>, path: Text) -> Result<Fd> {
-    file::open(at, path.get(), OFlags::RDONLY | OFlags::DIRECTORY).during(path)
 }

@@ -6,12 +6,11 @@ use rustix::fs::{CWD, Mode, OFlags, mkdirat};
 use rustix::io::{Errno, pread, read};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount as mount_at, mount_bind, mount_change, unmount};
 
-use super::Step;
 use super::formats::{SUPERBLOCK_AT, device_names, ext4_label, partition_name};
+use super::{Step, directory};
 use crate::error::{During, Error, Result};
-use crate::sys::fd::Fd;
 use crate::sys::file;
-use crate::sys::text::Path;
+use crate::sys::text::{Path, t};
 use crate::{plan, report};
 
 /// Where block devices are listed: one a line, its name last. A read gives whole lines (fs/seq_file.c).
@@ -28,7 +27,7 @@ pub fn mount(step: &mut Step) -> Result<()> {
             mount_at(c"data", plan::DATA, c"tmpfs", plan::DATA_FLAGS, mode).during(c"mount tmpfs for data")?;
         }
     }
-    let root = directory(plan::DATA)?;
+    let root = directory(CWD, t(plan::DATA))?;
     for &(path, mode) in plan::DATA_DIRECTORIES {
         match mkdirat(&root, path.get(), Mode::from_raw_mode(mode.into())) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -43,10 +42,6 @@ pub fn mount(step: &mut Step) -> Result<()> {
         step.check(mount_change(path.get(), MountPropagationFlags::SHARED).during(path));
     }
     Ok(())
-}
-
-fn directory(path: &'static CStr) -> Result<Fd> {
-    file::open(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY).during(path)
 }
 
 fn mount_disk() -> Result<()> {

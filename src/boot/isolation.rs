@@ -1,8 +1,8 @@
 //! How PID 1 is kept apart from what it starts.
 //!
-//! Each service enters a Landlock domain that restricts nothing but scope. Everything outside init then lives in such a
-//! domain, and the kernel denies it to look into, trace or signal-by-descriptor what is outside: PID 1. Decided once, at
-//! boot; from then on a service that cannot enter its domain is not started.
+//! Each service enters a Landlock domain that restricts nothing but scope. Everything that descends from it then lives in
+//! that domain, and the kernel denies it to look into or trace what is outside: PID 1. Signals are let through: they are how
+//! pods ask for the machine's end. Decided once, at boot; from then on a service that cannot enter its domain is not started.
 
 use rustix::io::Errno;
 

@@ -16,7 +16,7 @@ pub fn put(directory: BorrowedFd<'_>, path: Text, value: Text) -> Result<()> {
     write(&open, value.get().to_bytes()).during(path).map(|_| ())
 }
 
-/// Writes kernel settings, a line each of which those that fail are said. Errors: the errno of the first that failed.
+/// Writes kernel settings, a line each. Each that fails gets a line. Errors: of the first that failed.
 pub fn write_settings(settings: &[u8]) -> Result<()> {
     let mut failed = Ok(());
     let mut path = Path::new();

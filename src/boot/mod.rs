@@ -16,6 +16,8 @@ mod programs;
 mod root;
 
 use core::ffi::CStr;
+use rustix::fd::BorrowedFd;
+use rustix::fs::OFlags;
 use rustix::process::getpid;
 
 pub use cgroups::Cgroups;
@@ -25,12 +27,12 @@ pub use modules::load_late;
 pub use mounts::detached;
 pub use programs::Programs;
 
-use crate::error::{Error, Result};
+use crate::error::{During, Error, Result};
 use crate::report;
 use crate::sys::fd::Fd;
 use crate::sys::stdio::{self, Fixed};
 use crate::sys::text::{Text, t};
-use crate::sys::{clock, process};
+use crate::sys::{clock, file, process};
 
 /// What boot leaves to the main loop: descriptors opened before anything else ran.
 pub struct Machine {
@@ -88,6 +90,11 @@ const STEPS: [(Text, Run); 12] = [
     (t(c"cgroups"), |step, machine| cgroups::make(step, &mut machine.cgroups)),
     (t(c"isolation"), |step, machine| isolation::decide(step, &mut machine.isolation)),
 ];
+
+/// Opens the directory `path`. Errors: of open(2).
+fn directory(at: BorrowedFd<'_>, path: Text) -> Result<Fd> {
+    file::open(at, path.get(), OFlags::RDONLY | OFlags::DIRECTORY).during(path)
+}
 
 /// Names of the boot steps, in order: README lists them.
 pub fn step_names() -> impl Iterator<Item = &'static CStr> {

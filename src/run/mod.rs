@@ -1,4 +1,4 @@
-//! The main loop: one epoll on signals, notify sockets and the power button. It never blocks elsewhere.
+//! The main loop: one epoll on signals, notify sockets and the power button, and the only place that feeds the watchdog.
 
 pub mod notify;
 pub mod power;
