@@ -11,7 +11,8 @@ usage() {
 usage: scripts/boot.sh [OPTION]... [-- QEMU ARGS]
 
 Builds what is missing of the node image and boots it in QEMU, with the serial console on
-stdout. Two static pods run, unless --manifests names others.
+stdout. Two static pods run, unless --manifests names others. Ctrl-C presses the power button,
+a second one kills the machine.
 
   --manifests DIR    static pods to run instead of the two of the demonstration
   --images FILE.tar  one more image archive (OCI or docker save) for the pods; repeatable
@@ -30,7 +31,8 @@ stdout. Two static pods run, unless --manifests names others.
 Environment: KERNEL and MODULES (another kernel and its modules directory), KIOS_INIT (another
 init), XDG_CACHE_HOME (everything built is kept in kios-init below it).
 
-Exit status: 0 powered off in order, 1 failure, 2 wrong use, 3 the machine reset, 124 time-out.
+Exit status: 0 powered off in order, 1 failure, 2 wrong use, 3 the machine reset, 124 time-out,
+130 ended by Ctrl-C before there was a machine, or by a second one.
 EOF
 }
 

@@ -4,6 +4,8 @@
 QEMU_PID=
 QEMU_DIR=
 CONTROL=
+INTERRUPTED=
+PRESSED=
 
 # pick_accel WANTED: auto, tcg or kvm; prints the one to use.
 pick_accel() {
@@ -21,6 +23,7 @@ start_qemu() {
     mkfifo "$QEMU_DIR/console" "$QEMU_DIR/control"
     # Open for both ways: never blocks here, never ends there.
     exec {CONTROL}<>"$QEMU_DIR/control"
+    ask qmp_capabilities
     [ "$accel" != kvm ] || cpu=host
     [ "$accel" != tcg ] || accel='tcg,thread=multi'
     local args=(
@@ -34,46 +37,81 @@ start_qemu() {
         -device virtio-rng-pci
     )
     [ -z "$QMP" ] || args+=(-qmp "unix:${QMP//,/,,},server=on,wait=off")
-    # The kernel ends QEMU should this script be killed. The fourth descriptor holds the console
-    # open for as long as QEMU runs, so that the reader sees its end even if it never opened it.
-    setpriv --pdeathsig KILL qemu-system-x86_64 "${args[@]}" ${QEMU_ARGS[@]+"${QEMU_ARGS[@]}"} \
+    # Before QEMU is there: what is asked of it waits in the pipe.
+    trap interrupted INT
+    # The kernel ends QEMU should this script be killed. A terminal sends Ctrl-C to a whole process
+    # group, and QEMU ends at once on it: so a session of its own. setsid forks for none but the
+    # leader of a group, which no child is here, so that $! is QEMU. The fourth descriptor holds the
+    # console open for as long as QEMU runs: the reader sees its end even if it never opened it.
+    setpriv --pdeathsig KILL setsid qemu-system-x86_64 "${args[@]}" ${QEMU_ARGS[@]+"${QEMU_ARGS[@]}"} \
         <"$QEMU_DIR/control" >"$QEMU_DIR/events" 4>"$QEMU_DIR/console" &
     QEMU_PID=$!
     exec {CONSOLE}<"$QEMU_DIR/console"
-    ask qmp_capabilities
 }
 
 # ask COMMAND: one request to QEMU.
 ask() { echo "{\"execute\":\"$1\"}" >&"$CONTROL"; }
 
+# press_power: to be pressed again where the node does not listen yet, see LISTENS.
+press_power() {
+    PRESSED=1
+    ask system_powerdown
+}
+
+# interrupted: for Ctrl-C once there is a machine. bash goes on with a read that this interrupts.
+interrupted() {
+    if [ -z "$INTERRUPTED" ]; then
+        INTERRUPTED=1
+        press_power
+        say "Ctrl-C: pressing the power button; once more kills the machine"
+    else
+        say "Ctrl-C: killing the machine"
+        [ -z "$QEMU_PID" ] || kill_qemu
+        exit 130
+    fi
+}
+
+kill_qemu() {
+    kill -KILL "$QEMU_PID" 2>/dev/null || true
+    wait "$QEMU_PID" 2>/dev/null || true
+    QEMU_PID=
+}
+
 # end_qemu: for the traps and the time-out; also when there is none.
 end_qemu() {
     local i
+    # It takes three seconds at most, and the outcome is decided.
+    trap '' INT
     if [ -n "$QEMU_PID" ]; then
         [ -z "$CONTROL" ] || ask quit
         for ((i = 0; i < 30; i++)); do
             kill -0 "$QEMU_PID" 2>/dev/null || break
             sleep 0.1
         done
-        kill -KILL "$QEMU_PID" 2>/dev/null || true
-        wait "$QEMU_PID" 2>/dev/null || true
-        QEMU_PID=
+        kill_qemu
     fi
     [ -z "$QEMU_DIR" ] || rm -rf "$QEMU_DIR"
 }
 
+# print LINE: Ctrl-C makes a write that waits for its reader fail, with nothing of it written.
+print() { printf '%s\n' "$1" 2>/dev/null || printf '%s\n' "$1"; }
+
 # A line that init prints last, right before it asks the kernel to switch off.
 ORDERED='kios: \[.*\] power-off'
+# The first line after it began to listen to the power button; what was pressed before is lost.
+LISTENS='kios: \[.*\] started containerd'
 
 # console_line LINE: looks at one line, already printed.
 console_line() {
     if [[ $1 =~ $ORDERED ]]; then
         SEEN_ORDERED=1
+    elif [ -n "$PRESSED" ] && [[ $1 =~ $LISTENS ]]; then
+        press_power
     fi
     if [ -n "$UNTIL" ] && [ -z "$SEEN_UNTIL" ] && [[ $1 =~ $UNTIL ]]; then
         SEEN_UNTIL=1
         say "seen, pressing the power button"
-        ask system_powerdown
+        press_power
     fi
 }
 
@@ -86,7 +124,7 @@ watch_console() {
     [ "$TIMEOUT" = 0 ] || deadline=$((SECONDS + TIMEOUT))
     while :; do
         if [ -n "$deadline" ] && [ "$SECONDS" -ge "$deadline" ]; then
-            [ -z "$part" ] || printf '%s\n' "$part"
+            [ -z "$part" ] || print "$part"
             say "time-out after $TIMEOUT s"
             end_qemu
             exit 124
@@ -95,7 +133,7 @@ watch_console() {
         IFS= read -r -t 1 -u "$CONSOLE" line || status=$?
         part+=${line//$'\r'/}
         if [ "$status" = 0 ]; then
-            printf '%s\n' "$part"
+            print "$part"
             console_line "$part"
             part=
         elif [ "$status" -le 128 ]; then
@@ -103,7 +141,7 @@ watch_console() {
         fi
     done
     if [ -n "$part" ]; then
-        printf '%s\n' "$part"
+        print "$part"
         console_line "$part"
     fi
 }
@@ -113,6 +151,8 @@ run_node() {
     local status=0 reason
     start_qemu "$@"
     watch_console
+    # QEMU ends; Ctrl-C could only take its status away.
+    trap '' INT
     wait "$QEMU_PID" || status=$?
     QEMU_PID=
     reason=$(sed -n 's/.*"SHUTDOWN".*"reason": "\([a-z-]*\)".*/\1/p; s/.*"reason": "\([a-z-]*\)".*"SHUTDOWN".*/\1/p' "$QEMU_DIR/events" | head -n 1)

@@ -1,11 +1,19 @@
-//! scripts/boot.sh as a command: its usage, and one line about each mistake.
+//! scripts/boot.sh as a command: its usage, one line about each mistake, and Ctrl-C.
 
-use std::fs;
-use std::process::{Command, Output};
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+
 use crate::gate::scenario;
-use crate::vm::{repository, scratch};
+use crate::lines::check_order;
+use crate::vm::{LONG, repository, scratch};
 
 /// Runs boot.sh; more than a minute counts as a failure.
 fn boot_sh(arguments: &[&str]) -> Output {
@@ -114,4 +122,160 @@ fn kvm_that_does_not_work_is_one_line() {
         let own: Vec<_> = errors.lines().filter(|line| !line.contains("build")).collect();
         assert_eq!(own, ["boot.sh: --accel kvm: KVM does not run a guest on this machine"]);
     });
+}
+
+const PRESSING: &str = "boot.sh: Ctrl-C: pressing the power button; once more kills the machine";
+
+/// boot.sh in a process group of its own, as a shell on a terminal starts it. Dropping it ends it.
+struct Job {
+    child: Child,
+    group: Pid,
+    output: PathBuf,
+}
+
+impl Job {
+    /// With one processor, on which the emulator does not race: these machines are not tried a second time.
+    fn start(name: &str, arguments: &[&str], path: Option<&Path>) -> Job {
+        let output = scratch(name);
+        let file = File::create(&output).unwrap();
+        // Where these tests run in the background of a script they ignore SIGINT, and bash could not change that.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT").arg(repository("scripts/boot.sh"));
+        command.args(["--accel", "tcg", "--cpus", "1", "--memory", "700", "--timeout", "300"]).args(arguments);
+        if let Some(path) = path {
+            command.env("PATH", format!("{}:{}", path.display(), std::env::var("PATH").unwrap()));
+        }
+        command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).process_group(0);
+        let child = command.spawn().unwrap();
+        Job { group: Pid::from_raw(i32::try_from(child.id()).unwrap()), child, output }
+    }
+
+    /// What it printed so far, whole lines.
+    fn lines(&self) -> Vec<String> {
+        let text = fs::read(&self.output).unwrap();
+        String::from_utf8_lossy(&text)
+            .split_inclusive('\n')
+            .filter_map(|line| Some(line.strip_suffix('\n')?.into()))
+            .collect()
+    }
+
+    /// What it said itself, but for what it had to build first.
+    fn said(&self) -> Vec<String> {
+        self.lines().into_iter().filter(|line| line.starts_with("boot.sh: ") && !line.contains("build")).collect()
+    }
+
+    /// Asks until there is an answer.
+    fn wait<T>(&mut self, what: &str, mut answer: impl FnMut(&mut Job) -> Option<T>) -> T {
+        let end = Instant::now() + LONG;
+        loop {
+            // Before the question: what it did last is seen, too.
+            let over = self.child.try_wait().unwrap().is_some() || Instant::now() > end;
+            if let Some(answer) = answer(self) {
+                return answer;
+            }
+            assert!(!over, "no {what}:\n{}", self.lines().join("\n"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn wait_for(&mut self, text: &str) {
+        self.wait(text, |job| job.lines().iter().any(|line| line.contains(text)).then_some(()));
+    }
+
+    /// The child of boot.sh that runs QEMU.
+    fn qemu(&mut self) -> Pid {
+        self.wait("QEMU", |job| {
+            let parent = job.group.to_string();
+            let processes =
+                fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+            let mut numbers = processes.filter_map(|name| name.parse::<i32>().ok());
+            let found = numbers.find(|number| {
+                let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+                stat.rsplit_once(") ").is_some_and(|(name, rest)| {
+                    name.ends_with("(qemu-system-x86") && rest.split(' ').nth(1) == Some(parent.as_str())
+                })
+            });
+            found.map(Pid::from_raw)
+        })
+    }
+
+    /// Presses Ctrl-C: a terminal sends the signal to the whole group.
+    fn interrupt(&self) {
+        killpg(self.group, Signal::SIGINT).unwrap();
+    }
+
+    /// Its exit status.
+    fn end(&mut self) -> Option<i32> {
+        self.wait("end", |job| job.child.try_wait().unwrap()).code()
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            // It ends QEMU before itself.
+            let _ = kill(self.group, Signal::SIGTERM);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Before the node listens to the power button, and after.
+#[test]
+fn ctrl_c_powers_off_in_order() {
+    scenario("ctrl_c_powers_off_in_order", 1, |_| {
+        for line in ["kios: [", "started containerd"] {
+            let mut job = Job::start("ctrl-c", &[], None);
+            job.wait_for(line);
+            job.interrupt();
+            assert_eq!(job.end(), Some(0), "after {line}: {}", job.lines().join("\n"));
+            let stop = ["stopping for power-off", "stopped containerd", "] unmount ", "] power-off"];
+            check_order(&job.lines(), &[&[line, PRESSING][..], &stop].concat());
+            assert_eq!(job.said(), ["boot.sh: starting QEMU (tcg)", PRESSING]);
+            assert_eq!(killpg(job.group, None), Err(Errno::ESRCH), "something is left of the process group");
+        }
+    });
+}
+
+/// A machine that stands still does not end by its power button.
+#[test]
+fn ctrl_c_twice_kills() {
+    scenario("ctrl_c_twice_kills", 1, |_| {
+        let mut job = Job::start("ctrl-c-twice", &["--", "-S"], None);
+        let qemu = job.qemu();
+        job.interrupt();
+        job.wait_for(PRESSING);
+        assert_eq!(kill(qemu, None), Ok(()), "QEMU got the signal");
+        job.interrupt();
+        assert_eq!(job.end(), Some(130), "{:?}", job.lines());
+        assert_eq!(kill(qemu, None), Err(Errno::ESRCH), "QEMU is left");
+        assert_eq!(killpg(job.group, None), Err(Errno::ESRCH), "something is left of the process group");
+        assert_eq!(job.said(), ["boot.sh: starting QEMU (tcg)", PRESSING, "boot.sh: Ctrl-C: killing the machine"]);
+    });
+}
+
+/// The console's reader is interrupted in the middle of a line. What stands in for QEMU prints the rest when the power
+/// button is pressed. The exit status says whether `--until` was seen, as ever.
+#[test]
+fn ctrl_c_keeps_the_line_it_interrupts() {
+    let path = scratch("ctrl-c-path");
+    fs::create_dir_all(&path).unwrap();
+    let qemu = path.join("qemu-system-x86_64");
+    let script = r#"#!/bin/sh
+printf 'first\nhalf a' >&4
+while read -r request; do
+    case $request in *system_powerdown*) printf ' line\nkios: [0.001] power-off\n' >&4 && exit ;; esac
+done
+"#;
+    fs::write(&qemu, script).unwrap();
+    fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).unwrap();
+    for (arguments, status) in [(&[][..], 0), (&["--until", "never"][..], 1)] {
+        let mut job = Job::start("ctrl-c-line", arguments, Some(&path));
+        job.wait_for("first");
+        job.interrupt();
+        assert_eq!(job.end(), Some(status), "{arguments:?}: {:?}", job.lines());
+        let mut lines = job.lines();
+        lines.retain(|line| !line.starts_with("boot.sh: "));
+        assert_eq!(lines, ["first", "half a line", "kios: [0.001] power-off"]);
+    }
 }
