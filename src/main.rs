@@ -26,9 +26,9 @@ mod start;
 extern "C" fn main() -> ! {
     boot::refuse_unless_first();
     if let Some(machine) = boot::boot()
-        && let Some((services, request)) = run::run(&machine)
+        && let Some((services, ending)) = run::run(&machine)
     {
-        stop::stop(&machine, &services, request)
+        stop::stop(machine, &services, ending)
     }
     // What cannot go on has said why.
     stop::restart_after_pause()

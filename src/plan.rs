@@ -201,6 +201,7 @@ pub const DATA_DIRECTORIES: &[(Text, u16)] = &[
     (t(c"var/lib"), 0o755),
     (t(c"var/lib/containerd"), 0o700),
     (t(c"var/lib/kubelet"), 0o700),
+    (t(c"var/lib/kios"), 0o700),
     (t(c"var/log"), 0o755),
     (t(c"etc"), 0o755),
     (t(c"etc/kubernetes"), 0o755),
@@ -274,13 +275,15 @@ pub struct Service {
     pub log: Text,
 }
 
-/// Directory in a service's own mount namespace that holds its notify socket, and nothing else.
-pub const NOTIFY_DIRECTORY: &CStr = c"/kios";
-/// Name of the notify socket in [`NOTIFY_DIRECTORY`]; the services' NOTIFY_SOCKET.
+/// Directory in a service's own mount namespace that holds its sockets, and nothing else.
+pub const SOCKETS: &CStr = c"/kios";
+/// Name of the notify socket in [`SOCKETS`]; the services' NOTIFY_SOCKET.
 pub const NOTIFY_SOCKET: &CStr = c"notify";
-/// Options of the tmpfs that holds one notify socket: only root enters, and there is room for nothing more.
-pub const NOTIFY_OPTIONS: &[(Text, Text)] =
-    &[(t(c"mode"), t(c"0700")), (t(c"size"), t(c"4096")), (t(c"nr_inodes"), t(c"2"))];
+/// Name of the bus socket in [`SOCKETS`]; kubelet's DBUS_SYSTEM_BUS_ADDRESS.
+pub const BUS_SOCKET: &CStr = c"bus";
+/// Options of the tmpfs that holds a service's sockets: only root enters, and there is room for nothing more.
+pub const SOCKETS_OPTIONS: &[(Text, Text)] =
+    &[(t(c"mode"), t(c"0700")), (t(c"size"), t(c"4096")), (t(c"nr_inodes"), t(c"3"))];
 
 /// Index of containerd in [`SERVICES`].
 pub const CONTAINERD: usize = 0;
@@ -303,7 +306,12 @@ pub const SERVICES: [Service; 2] = [
         program: t(c"usr/bin/kubelet"),
         config: t(c"etc/kios/kubelet.yaml"),
         arguments: &[c"kubelet", c"--config=/proc/self/fd/5", c"--runtime-cgroups=/podruntime/runtime"],
-        environment: &[c"PATH=/usr/bin", c"HOME=/", c"NOTIFY_SOCKET=/kios/notify"],
+        environment: &[
+            c"PATH=/usr/bin",
+            c"HOME=/",
+            c"NOTIFY_SOCKET=/kios/notify",
+            c"DBUS_SYSTEM_BUS_ADDRESS=unix:path=/kios/bus",
+        ],
         cgroup: t(c"podruntime/kubelet"),
         log: t(c"/var/log/kubelet.log"),
     },
@@ -321,8 +329,6 @@ pub const LIMITS: [(Resource, Option<u64>); 3] =
 pub const OOM_SCORE_ADJ: Text = t(c"-999");
 /// A start that is not ready by then is killed. Long, since containerd first takes up the shims of every running pod.
 pub const START_LIMIT: Millis = 300_000;
-/// From SIGTERM to SIGKILL when a service is stopped.
-pub const STOP_LIMIT: Millis = 10_000;
 /// First wait before a service that ended is started again.
 pub const BACK_OFF_FIRST: Millis = 250;
 /// Longest such wait; each is twice the one before.
@@ -341,20 +347,43 @@ pub const REAP_BATCH: usize = 512;
 
 // ---- Stop -----------------------------------------------------------------------------------------------------------
 
+/// For kubelet to end the pods: its grace periods (kubelet.yaml, shutdownGracePeriod 30 s), and time to start again first
+/// where it is down at that moment.
+pub const PODS_LIMIT: Millis = 35_000;
+/// From SIGTERM to SIGKILL when a service is stopped.
+pub const STOP_LIMIT: Millis = 4_000;
+/// From SIGKILL to going on without it.
+pub const STOP_KILL_LIMIT: Millis = 1_000;
 /// From SIGTERM to all that is left, to SIGKILL.
-pub const TERM_LIMIT: Millis = 5_000;
+pub const TERM_LIMIT: Millis = 8_000;
 /// From SIGKILL to going on without those that are stuck in the kernel.
-pub const KILL_LIMIT: Millis = 5_000;
-/// What is unmounted at the end, with all that is mounted below.
+pub const KILL_LIMIT: Millis = 4_000;
+/// A seed of random numbers that is kept for the next boot.
+pub const SEED: &CStr = c"/var/lib/kios/seed";
+/// Its bytes; as many as the kernel's generator has.
+pub const SEED_BYTES: usize = 32;
+/// For writing it.
+pub const SAVE_LIMIT: Millis = 1_000;
+/// Types of file systems whose server may be gone, by their beginning: unmounted lazily.
+pub const NETWORK_KINDS: &[&[u8]] = &[b"nfs", b"cifs", b"smb", b"ceph", b"fuse", b"9p", b"virtiofs"];
+/// For unmounting one file system.
+pub const UNMOUNT_ONE_LIMIT: Millis = 3_000;
+/// For unmounting them all; and what the phases before left of their limits.
+pub const UNMOUNT_LIMIT: Millis = 9_000;
+/// What is detached at the end, with all that is still mounted below.
 pub const UNMOUNTS: &[Text] = &[t(c"/etc/cni"), t(c"/etc/kubernetes"), t(c"/var"), t(c"/run")];
-/// Most mounts on top of each other at one of these places that are unmounted.
+/// Most mounts on top of each other at one of these places that are detached.
 pub const UNMOUNTS_MAX: usize = 64;
-/// For unmounting.
-pub const UNMOUNT_LIMIT: Millis = 15_000;
-/// For sync(2), which a frozen disk holds for ever.
-pub const SYNC_LIMIT: Millis = 20_000;
+/// For sync(2), which a frozen disk holds for ever; and what the phases before left of their limits.
+pub const SYNC_LIMIT: Millis = 8_000;
 /// All of them: what a stop takes at most.
-pub const STOP_SUM: Millis =
-    SERVICES.len() as Millis * (STOP_LIMIT + KILL_LIMIT) + TERM_LIMIT + KILL_LIMIT + UNMOUNT_LIMIT + SYNC_LIMIT;
+pub const STOP_SUM: Millis = PODS_LIMIT
+    + SERVICES.len() as Millis * (STOP_LIMIT + STOP_KILL_LIMIT)
+    + TERM_LIMIT
+    + KILL_LIMIT
+    + SAVE_LIMIT
+    + UNMOUNT_LIMIT
+    + SYNC_LIMIT;
+const_assert!(STOP_SUM <= 75_000);
 const_assert!(STOP_SUM < WATCHDOG_STOP.cast_unsigned() as Millis * 1_000);
 const_assert!(WATCHDOG_FEED * 2 < WATCHDOG_RUN.cast_unsigned() as Millis * 1_000);

@@ -62,7 +62,9 @@ fn command_lines_and_limits_are_the_plans() {
     let (first, last, stable) = (plan::BACK_OFF_FIRST, plan::BACK_OFF_LAST / 1_000, plan::STABLE / 1_000);
     assert!(readme.contains(&format!("again after {first} ms, doubling to {last} s, for ever; after {stable} s")));
     assert!(readme.contains(&format!("restarts after {} s", plan::FATAL_PAUSE / 1_000)));
-    assert!(readme.contains(&format!("after {} s by SIGKILL", plan::TERM_LIMIT / 1_000)));
+    assert!(readme.contains(&format!("Given up after {} s,", plan::PODS_LIMIT / 1_000)));
+    assert!(readme.contains(&format!("SIGTERM, and after {} s SIGKILL", plan::STOP_LIMIT / 1_000)));
+    assert!(readme.contains(&format!("SIGTERM, and after {} s by SIGKILL", plan::TERM_LIMIT / 1_000)));
     assert!(readme.contains(&format!("limits together are {} s", plan::STOP_SUM / 1_000)));
     assert!(readme.contains(&format!("opened: {} s once", plan::WATCHDOG_RUN)));
     assert!(readme.contains(&format!("time-out is then\n{} s", plan::WATCHDOG_STOP)));

@@ -18,7 +18,8 @@ mod root;
 use core::ffi::CStr;
 use rustix::fd::BorrowedFd;
 use rustix::fs::OFlags;
-use rustix::process::getpid;
+use rustix::io::write;
+use rustix::process::{Pid, Signal, getpid, kill_process};
 
 pub use cgroups::Cgroups;
 pub use isolation::Isolation;
@@ -101,13 +102,26 @@ pub fn step_names() -> impl Iterator<Item = &'static CStr> {
     STEPS.iter().map(|(name, _)| name.get())
 }
 
-/// Ends the process where it is not process 1: run by hand, init says so and touches nothing.
+/// Ends the process where it is not process 1. As poweroff or reboot, which the kernel runs (orderly_poweroff), it asks
+/// process 1 for that by signal, as anybody may who has the right to. By any other name it says so and touches nothing.
 pub fn refuse_unless_first() {
-    if !getpid().is_init() {
-        let text = b"kios: init does nothing unless it is process 1\n";
-        let _ = rustix::io::write(stdio::get(Fixed::Error), text);
-        process::exit(1);
+    if getpid().is_init() {
+        return;
     }
+    let signal = match &process::name() {
+        b"poweroff" => Signal::TERM,
+        b"reboot\0\0" => Signal::INT,
+        _ => refuse(b"kios: init does nothing unless it is process 1\n"),
+    };
+    match kill_process(Pid::INIT, signal) {
+        Ok(()) => process::exit(0),
+        Err(_) => refuse(b"kios: process 1 takes no signal from you\n"),
+    }
+}
+
+fn refuse(why: &[u8]) -> ! {
+    let _ = write(stdio::get(Fixed::Error), why);
+    process::exit(1)
 }
 
 /// Runs the steps. None after one without which the machine cannot go on; its line says why.

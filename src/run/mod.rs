@@ -1,24 +1,29 @@
-//! The main loop: one epoll on signals, notify sockets and the power button, and the only place that feeds the watchdog.
+//! The main loop: one epoll on signals, notify sockets, kubelet's bus and the power button, and the only place that feeds
+//! the watchdog while the machine runs.
 
-pub mod notify;
+pub mod bus;
+pub mod dbus;
 pub mod power;
 pub mod service;
 pub mod signals;
+pub mod sockets;
 pub mod spawn;
 mod supervisor;
 
 use rustix::event::epoll;
-use rustix::io::{Errno, write};
+use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
+use bus::Source;
 pub use signals::Request;
 pub use supervisor::Supervisor;
 
 use crate::boot::{self, Machine};
 use crate::error::{During, Error, Result};
 use crate::plan::{self, Millis};
-use crate::report;
+use crate::sys::text::t;
 use crate::sys::{clock, file, signal, watchdog};
+use crate::{report, stop};
 
 /// What an event of the loop is about.
 #[derive(Clone, Copy)]
@@ -27,12 +32,15 @@ pub enum Token {
     Signals,
     /// A service says something; by index.
     Notify(usize),
+    /// The bus has something to do.
+    Bus(Source),
     /// An input device has events; by index.
     Input(usize),
 }
 
-/// Numbers of input devices in epoll's data begin here; of services one above zero.
+/// Numbers of input devices in epoll's data begin here; of the bus's descriptors, there; of services one above zero.
 const INPUT_BASE: usize = 16;
+const BUS_BASE: usize = 8;
 
 impl Token {
     /// As epoll's data.
@@ -40,6 +48,7 @@ impl Token {
         epoll::EventData::new_u64(match self {
             Token::Signals => 0,
             Token::Notify(index) => index as u64 + 1,
+            Token::Bus(source) => BUS_BASE as u64 + source as u64,
             Token::Input(index) => (INPUT_BASE + index) as u64,
         })
     }
@@ -47,7 +56,10 @@ impl Token {
     fn from_data(data: epoll::EventData) -> Token {
         match usize::try_from(data.u64()).unwrap_or(0) {
             0 => Token::Signals,
-            number if number < INPUT_BASE => Token::Notify(number - 1),
+            number if number < BUS_BASE => Token::Notify(number - 1),
+            BUS_BASE => Token::Bus(Source::Listener),
+            number if number == BUS_BASE + 1 => Token::Bus(Source::Peer),
+            number if number < INPUT_BASE => Token::Bus(Source::Lock),
             number => Token::Input(number - INPUT_BASE),
         }
     }
@@ -58,11 +70,33 @@ pub fn now() -> Millis {
     clock::since_power_on() / 1_000
 }
 
-/// Starts the services and keeps them alive until an end is asked for. None where the loop cannot run; a line says why.
-pub fn run(machine: &Machine) -> Option<(Supervisor, Request)> {
+/// An end that was asked for.
+#[derive(Clone, Copy)]
+pub struct Ending {
+    /// Which.
+    pub request: Request,
+    /// When, in milliseconds since power-on.
+    pub since: Millis,
+}
+
+impl Ending {
+    fn begin(request: Request) -> Ending {
+        report::line().text(c"stopping for ").text(request.name()).send();
+        Ending { request, since: now() }
+    }
+
+    /// When its pods are given up.
+    fn deadline(&self) -> Millis {
+        self.since.saturating_add(plan::PODS_LIMIT)
+    }
+}
+
+/// Starts the services and keeps them alive until an end is asked for and the pods have ended: a second request, or the
+/// plan's limit, gives them up. None where the loop cannot run; a line says why.
+pub fn run(machine: &Machine) -> Option<(Supervisor, Ending)> {
     let mut services = Supervisor::new();
     match watch(machine, &mut services) {
-        Ok(request) => Some((services, request)),
+        Ok(ending) => Some((services, ending)),
         Err(error) => {
             report::line().error(&error).text(c" (fatal)").send();
             None
@@ -70,7 +104,7 @@ pub fn run(machine: &Machine) -> Option<(Supervisor, Request)> {
     }
 }
 
-fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Request> {
+fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
     let epoll = file::epoll().during(c"epoll")?;
     let inputs = power::open();
     let signals = signal::descriptor().during(c"signalfd")?;
@@ -90,14 +124,14 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Request> {
     if let Err(error) = boot::load_late() {
         report::degraded(&error);
     }
-    let mut more_to_reap = false;
+    let (mut more_to_reap, mut ending): (bool, Option<Ending>) = (false, None);
     loop {
         let none = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
         let mut events = [none; 8];
-        let mut timeout = if more_to_reap { 0 } else { services.deadline().saturating_sub(now()) };
-        if let Some(watchdog) = &machine.watchdog {
-            // Any byte but V feeds it.
-            let _ = write(watchdog, b"0");
+        let deadline = services.deadline().min(ending.map_or(Millis::MAX, |ending| ending.deadline()));
+        let mut timeout = if more_to_reap { 0 } else { deadline.saturating_sub(now()) };
+        if let Some(device) = &machine.watchdog {
+            watchdog::feed(device);
             timeout = timeout.min(plan::WATCHDOG_FEED);
         }
         let got = match file::wait(&epoll, &mut events, timeout) {
@@ -105,23 +139,23 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Request> {
             Err(Errno::INTR) => continue,
             Err(errno) => return Err(Error::new(c"epoll", errno)),
         };
+        let mut asked = None;
         for event in events.iter().take(got) {
             match Token::from_data(event.data) {
                 Token::Signals => {
                     for _ in 0..plan::SIGNAL_BATCH {
                         let Ok(number) = signal::read(&signals) else { break };
-                        if let Some(request) = signals::request(number) {
-                            return Ok(request);
-                        }
+                        asked = asked.or(signals::request(number));
                     }
                     // Whichever it was: a flood of one must not hide that a child ended.
                     more_to_reap = true;
                 }
                 Token::Notify(index) => services.hear(index, &epoll, now()),
+                Token::Bus(source) => services.serve(source, &epoll),
                 Token::Input(index) => {
                     let Some(Some(input)) = inputs.get(index) else { continue };
                     match power::pressed(input) {
-                        Ok(true) => return Ok(Request::PowerOff),
+                        Ok(true) => asked = asked.or(Some(Request::PowerOff)),
                         Ok(false) | Err(Errno::AGAIN | Errno::INTR) => {}
                         Err(_) => {
                             let _ = epoll::delete(&epoll, input);
@@ -135,7 +169,26 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Request> {
             more_to_reap = left == Left::Ended;
         }
         services.tend(machine, &epoll, now());
+        match (ending, asked) {
+            (None, Some(request)) => ending = Some(Ending::begin(request)),
+            (Some(ending), Some(_)) => return Ok(given_up(ending)),
+            _ => {}
+        }
+        if let Some(ending) = ending {
+            if services.end_pods() {
+                stop::finish(t(c"pods"), ending.since, true);
+                return Ok(ending);
+            }
+            if now() >= ending.deadline() {
+                return Ok(given_up(ending));
+            }
+        }
     }
+}
+
+fn given_up(ending: Ending) -> Ending {
+    stop::finish(t(c"pods"), ending.since, false);
+    ending
 }
 
 /// What is left after a batch of reaping.

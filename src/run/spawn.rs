@@ -5,7 +5,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
 use rustix::process::{Pid, Rlimit, setrlimit, setsid};
 
-use super::notify::{self, Notify};
+use super::sockets::{self, Sockets};
 use crate::boot::{Isolation, Machine, kernel_put};
 use crate::error::{During, Error, Result};
 use crate::plan::{self, Service};
@@ -15,19 +15,21 @@ use crate::sys::stdio::{self, Fixed};
 use crate::sys::text::t;
 use crate::sys::{file, process, seccomp, signal};
 
-/// A service that was started: its process, and init's end of its notify socket.
+/// A service that was started: its process, and init's end of its sockets.
 pub struct Started {
     /// The process.
     pub pid: Pid,
     /// Where it says that it is ready.
     pub notify: Fd,
+    /// Where it connects to the bus.
+    pub bus: Option<Fd>,
 }
 
 /// Starts service `index`. What fails after the fork is said by the child, which then exits with 1. Errors: no program;
-/// of the notify socket's calls and of clone3(2).
+/// of the sockets' calls and of clone3(2).
 pub fn start(index: usize, machine: &Machine) -> Result<Started> {
     let (program, config) = machine.programs.of(index)?;
-    let notify = notify::listen()?;
+    let sockets = sockets::listen(index == plan::KUBELET)?;
     let cgroup = machine.cgroups.services.get(index).and_then(Option::as_ref).map(Fd::as_fd);
     let forked = process::fork(cgroup).during(c"fork").or_else(|error| {
         // Its cgroup is gone: pods may remove one that is empty.
@@ -35,10 +37,10 @@ pub fn start(index: usize, machine: &Machine) -> Result<Started> {
         process::fork(None).during(c"fork")
     });
     if let Some(pid) = forked? {
-        return Ok(Started { pid, notify: notify.socket });
+        return Ok(Started { pid, notify: sockets.notify, bus: sockets.bus });
     }
     let Some(service) = plan::SERVICES.get(index) else { process::exit(1) };
-    let error = match prepare(service, config, &notify, &machine.isolation) {
+    let error = match prepare(service, config, &sockets, &machine.isolation) {
         Err(error) => error,
         Ok(()) => {
             Error { what: service.program, errno: process::execute(program, service.arguments, service.environment) }
@@ -50,8 +52,8 @@ pub fn start(index: usize, machine: &Machine) -> Result<Started> {
 
 /// Makes this process what the service expects to start as: first apart from PID 1, so that whatever pods put in the way of
 /// the rest gives them nothing of it. Errors: of what the service must not start without.
-fn prepare(service: &Service, config: BorrowedFd<'_>, notify: &Notify, isolation: &Isolation) -> Result<()> {
-    own_namespace(notify)?;
+fn prepare(service: &Service, config: BorrowedFd<'_>, sockets: &Sockets, isolation: &Isolation) -> Result<()> {
+    own_namespace(sockets)?;
     isolation.enter()?;
     seccomp::keep_from_namespaces().during(c"seccomp")?;
     stdio::install(config, Fixed::Config, true).during(service.config)?;
@@ -86,9 +88,9 @@ fn go_without(result: Result<()>) {
 
 /// Leaves PID 1's mount namespace for a fresh copy. In it `/`, /proc, /sys and /dev are as at boot, and a peer group of
 /// their own; only what is mounted below /run and /var comes from and goes to other services and PID 1.
-fn own_namespace(notify: &Notify) -> Result<()> {
+fn own_namespace(sockets: &Sockets) -> Result<()> {
     process::unshare_mounts().during(c"unshare mounts")?;
-    move_mount(&notify.mount, c"", CWD, plan::NOTIFY_DIRECTORY, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .during(c"attach notify mount")?;
+    move_mount(&sockets.mount, c"", CWD, plan::SOCKETS, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .during(c"attach sockets")?;
     mount_change(c"/", MountPropagationFlags::SHARED | MountPropagationFlags::REC).during(c"share /")
 }

@@ -3,8 +3,9 @@
 use rustix::event::epoll;
 use rustix::process::{Pid, Signal, WaitStatus, kill_process};
 
+use super::bus::{Bus, Source};
 use super::service::Service;
-use super::{Token, notify, signals, spawn};
+use super::{Token, signals, sockets, spawn};
 use crate::boot::Machine;
 use crate::error::{During, Error};
 use crate::plan::{self, Millis};
@@ -23,13 +24,17 @@ struct Unit {
 /// All services, by index into [`plan::SERVICES`].
 pub struct Supervisor {
     units: [Unit; plan::SERVICES.len()],
+    /// Of kubelet's current start.
+    bus: Option<Bus>,
+    /// Whether kubelet ever held the inhibitor lock: before that it has no pods.
+    had_pods: bool,
 }
 
 impl Supervisor {
     /// Services that were never started.
     pub const fn new() -> Supervisor {
         const UNIT: Unit = Unit { service: Service::new(), pid: None, notify: None, since: 0 };
-        Supervisor { units: [UNIT; plan::SERVICES.len()] }
+        Supervisor { units: [UNIT; plan::SERVICES.len()], bus: None, had_pods: false }
     }
 
     /// The process of a service, while it runs.
@@ -43,7 +48,12 @@ impl Supervisor {
         for (index, (unit, plan)) in self.units.iter_mut().zip(&plan::SERVICES).enumerate() {
             if may_start && unit.service.is_due(now) {
                 match spawn::start(index, machine) {
-                    Ok(started) => unit.started(plan, started, index, epoll, now),
+                    Ok(started) => {
+                        if let Some(listener) = started.bus {
+                            self.bus = Some(Bus::new(listener, epoll));
+                        }
+                        unit.started(plan, started.pid, started.notify, index, epoll, now);
+                    }
                     Err(error) => unit.failed(plan, &error, now),
                 }
             }
@@ -78,17 +88,36 @@ impl Supervisor {
     pub fn hear(&mut self, index: usize, epoll: &Fd, now: Millis) {
         let (Some(unit), Some(plan)) = (self.units.get_mut(index), plan::SERVICES.get(index)) else { return };
         let Some(socket) = &unit.notify else { return };
-        if notify::says_ready(socket, unit.pid) && unit.service.ready(now) {
-            report::line().text(plan.name).text(c" ready").send();
+        if sockets::says_ready(socket, unit.pid) && unit.service.ready(now) {
             unit.hang_up(epoll);
+            report::line().text(plan.name).text(c" ready").send();
         }
+    }
+
+    /// Handles an event of kubelet's bus.
+    pub fn serve(&mut self, source: Source, epoll: &Fd) {
+        let kubelet = self.pid(plan::KUBELET);
+        if let Some(bus) = &mut self.bus {
+            bus.handle(source, kubelet, epoll);
+            self.had_pods |= bus.is_locked();
+        }
+    }
+
+    /// Has kubelet end the pods; whether it has done so. Where it is down it starts again first: nobody else knows what its
+    /// pods were promised.
+    pub fn end_pods(&mut self) -> bool {
+        let told = self.bus.as_mut().is_some_and(|bus| bus.tell() && !bus.is_locked());
+        told || !self.had_pods
     }
 
     /// Notes the end of process `pid` if it is a service's.
     pub fn reaped(&mut self, pid: Pid, status: WaitStatus, epoll: &Fd, now: Millis) {
-        for (unit, plan) in self.units.iter_mut().zip(&plan::SERVICES) {
+        for (index, (unit, plan)) in self.units.iter_mut().zip(&plan::SERVICES).enumerate() {
             if unit.pid == Some(pid) {
                 unit.ended(plan, pid, status, epoll, now);
+                if index == plan::KUBELET {
+                    self.bus = None;
+                }
             }
         }
     }
@@ -101,24 +130,16 @@ impl Default for Supervisor {
 }
 
 impl Unit {
-    fn started(&mut self, plan: &plan::Service, started: spawn::Started, index: usize, epoll: &Fd, now: Millis) {
+    fn started(&mut self, plan: &plan::Service, pid: Pid, notify: Fd, index: usize, epoll: &Fd, now: Millis) {
         self.service.started(now);
-        self.pid = Some(started.pid);
+        self.pid = Some(pid);
         self.since = now;
         let token = Token::Notify(index).data();
-        if let Err(error) =
-            epoll::add(epoll, &started.notify, token, epoll::EventFlags::IN).during(c"watch notify socket")
-        {
+        if let Err(error) = epoll::add(epoll, &notify, token, epoll::EventFlags::IN).during(c"watch notify socket") {
             report::degraded(&error);
         }
-        self.notify = Some(started.notify);
-        report::line()
-            .text(c"started ")
-            .text(plan.name)
-            .text(c" (pid ")
-            .number(pid_number(started.pid))
-            .text(c")")
-            .send();
+        self.notify = Some(notify);
+        report::line().text(c"started ").text(plan.name).text(c" (pid ").number(pid_number(pid)).text(c")").send();
     }
 
     fn failed(&mut self, plan: &plan::Service, error: &Error, now: Millis) {

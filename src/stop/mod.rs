@@ -1,22 +1,25 @@
 //! The end of the machine: services, then everything else, then the disks, then reboot(2). Nothing here waits without a
 //! limit, so whatever happens the machine ends within the sum of the plan's limits.
 
-use rustix::fs::sync;
-use rustix::mount::{UnmountFlags, unmount};
+mod mounts;
+
+use rustix::fs::{CWD, Mode, OFlags, sync};
+use rustix::io::write;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::system::{RebootCommand, reboot};
 
 use crate::boot::Machine;
-use crate::error::During;
+use crate::error::{During, Result};
 use crate::plan::{self, Millis};
 use crate::report;
-use crate::run::{self, Left, Request, Supervisor, now};
+use crate::run::{self, Ending, Left, Request, Supervisor, now};
 use crate::sys::text::{Text, t};
-use crate::sys::{process, signal, watchdog};
+use crate::sys::{file, process, signal, watchdog};
 
-/// Stops the machine in order.
-pub fn stop(machine: &Machine, services: &Supervisor, request: Request) -> ! {
-    report::line().text(c"stopping for ").text(request.name()).send();
+/// Stops the machine in order, once its pods have ended or were given up.
+pub fn stop(mut machine: Machine, services: &Supervisor, ending: Ending) -> ! {
+    let end = ending.since.saturating_add(plan::STOP_SUM);
     if let Some(device) = &machine.watchdog {
         let _ = watchdog::set_timeout(device, plan::WATCHDOG_STOP);
     }
@@ -25,22 +28,22 @@ pub fn stop(machine: &Machine, services: &Supervisor, request: Request) -> ! {
             stop_service(service, pid);
         }
     }
-    for (signal, name, limit) in [(Signal::TERM, c"TERM", plan::TERM_LIMIT), (Signal::KILL, c"KILL", plan::KILL_LIMIT)]
-    {
-        // Process group 1 stands for every process but this one (kill(2), pid -1).
-        let _ = kill_process_group(Pid::INIT, signal);
-        if wait(limit, None) {
-            break;
-        }
-        report::line().text(c"some processes did not end on SIG").text(name).send();
-    }
-    run_child(t(c"unmount"), plan::UNMOUNT_LIMIT, || plan::UNMOUNTS.iter().copied().for_each(unmount_all));
-    run_child(t(c"sync"), plan::SYNC_LIMIT, sync);
-    report::line().text(request.name()).send();
-    leave(match request {
+    end_processes();
+    run_child(t(c"save"), plan::SAVE_LIMIT, save);
+    // What the phases before did not take is the disks'.
+    run_child(t(c"unmount"), end.saturating_sub(now()).saturating_sub(plan::SYNC_LIMIT), mounts::unmount_all);
+    run_child(t(c"sync"), end.saturating_sub(now()), sync);
+    report::line().text(ending.request.name()).send();
+    leave(match ending.request {
         Request::PowerOff => RebootCommand::PowerOff,
         Request::Reboot => RebootCommand::Restart,
-        Request::Halt => RebootCommand::Halt,
+        Request::Halt => {
+            // Nobody feeds a halted machine's watchdog. V lets the device stop once it is closed.
+            if let Some(device) = machine.watchdog.take() {
+                watchdog::release(&device);
+            }
+            RebootCommand::Halt
+        }
     })
 }
 
@@ -77,23 +80,45 @@ fn stop_service(service: &plan::Service, pid: Pid) {
         // Reaped already, with another's end.
         return;
     }
+    // One that was stopped is to end too.
+    let _ = kill_process(pid, Signal::CONT);
     let in_time = wait(plan::STOP_LIMIT, Some(pid));
     if !in_time {
         let _ = kill_process(pid, Signal::KILL);
-        wait(plan::KILL_LIMIT, Some(pid));
+        wait(plan::STOP_KILL_LIMIT, Some(pid));
     }
     let mut line = report::line();
     line.text(c"stopped ").text(service.name).text(if in_time { c"" } else { c" by SIGKILL" });
     line.text(c" ").number(now().saturating_sub(began)).text(c"ms").send();
 }
 
-/// Unmounts `path` with all that is mounted below, and again for what is mounted on it: pods may do that. Until nothing is
-/// mounted there (EINVAL), but not for ever.
-fn unmount_all(path: Text) {
-    for _ in 0..plan::UNMOUNTS_MAX {
-        if unmount(path.get(), UnmountFlags::DETACH).is_err() {
+/// Ends what is left: containers whose kubelet could not, shims, strays. The kernel goes through the list of all processes
+/// while none can be added, so that SIGKILL gets a fork bomb whole, in whichever cgroups it is (kill(2), pid -1).
+fn end_processes() {
+    let began = now();
+    for (signal, name, limit) in [(Signal::TERM, c"TERM", plan::TERM_LIMIT), (Signal::KILL, c"KILL", plan::KILL_LIMIT)]
+    {
+        // Process group 1 stands for every process but this one.
+        let _ = kill_process_group(Pid::INIT, signal);
+        let _ = kill_process_group(Pid::INIT, Signal::CONT);
+        if wait(limit, None) {
             break;
         }
+        report::line().text(c"some processes did not end on SIG").text(name).send();
+    }
+    finish(t(c"processes"), began, true);
+}
+
+/// Keeps a seed for the next boot's random numbers; the file's time of modification is the time that was. Written over what
+/// was there, so that it is never empty.
+fn save() {
+    let mut seed = [0; plan::SEED_BYTES];
+    let how = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let saved = getrandom(&mut seed, GetRandomFlags::NONBLOCK)
+        .and_then(|_| file::create(CWD, plan::SEED, how, Mode::RUSR | Mode::WUSR))
+        .and_then(|file| write(&file, &seed));
+    if let Err(error) = saved.during(plan::SEED) {
+        report::degraded(&error);
     }
 }
 
@@ -120,21 +145,29 @@ fn wait(limit: Millis, pid: Option<Pid>) -> bool {
 /// Does in a child what the kernel may hold up for ever, and goes on after `limit` without it.
 fn run_child(name: Text, limit: Millis, act: impl FnOnce()) {
     let began = now();
-    let ended = match process::fork(None).during(c"fork") {
-        Ok(None) => {
-            act();
-            process::exit(0)
-        }
-        Ok(Some(pid)) => wait(limit, Some(pid)),
-        Err(error) => {
-            report::degraded(&error);
-            return;
-        }
-    };
+    match fork(act) {
+        Ok(pid) => finish(name, began, wait(limit, Some(pid))),
+        Err(error) => report::degraded(&error),
+    }
+}
+
+/// Says how long a phase took, and whether it ended.
+pub fn finish(name: Text, began: Millis, ended: bool) {
     let mut line = report::line();
     line.text(name);
     if !ended {
         line.text(c" did not end in time, going on without (degraded)");
     }
     line.text(c" ").number(now().saturating_sub(began)).text(c"ms").send();
+}
+
+/// A child that does `act`, and ends. Errors: of clone3(2).
+fn fork(act: impl FnOnce()) -> Result<Pid> {
+    match process::fork(None).during(c"fork")? {
+        Some(pid) => Ok(pid),
+        None => {
+            act();
+            process::exit(0)
+        }
+    }
 }

@@ -5,11 +5,11 @@
 
 use core::ffi::CStr;
 use linux_raw_sys::general::{
-    __NR_epoll_create1, __NR_epoll_pwait, __NR_fsmount, __NR_fsopen, __NR_openat, EPOLL_CLOEXEC, FSOPEN_CLOEXEC,
-    O_CLOEXEC,
+    __NR_epoll_create1, __NR_epoll_pwait, __NR_fsmount, __NR_fsopen, __NR_openat, __NR_pipe2, EPOLL_CLOEXEC,
+    FSOPEN_CLOEXEC, O_CLOEXEC, O_NONBLOCK,
 };
 use rustix::event::epoll::Event;
-use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Result;
 use rustix::mount::MountAttrFlags;
@@ -55,6 +55,16 @@ pub fn detached_mount(context: BorrowedFd<'_>, attributes: MountAttrFlags) -> Re
 pub fn epoll() -> Result<Fd> {
     // SAFETY: the call touches no memory of ours.
     Fd::from_answer(unsafe { syscall(__NR_epoll_create1, [EPOLL_CLOEXEC as usize, 0, 0, 0, 0, 0]) })
+}
+
+/// A pipe, close-on-exec and non-blocking: its end to read, its end to write (pipe2(2)). Errors: EMFILE, ENFILE.
+pub fn pipe() -> Result<(Fd, Fd)> {
+    let mut ends: [RawFd; 2] = [-1; 2];
+    let arguments = [(&raw mut ends).expose_provenance(), (O_CLOEXEC | O_NONBLOCK) as usize, 0, 0, 0, 0];
+    // SAFETY: `ends` is writable for two ints.
+    check(unsafe { syscall(__NR_pipe2, arguments) })?;
+    let [read, write] = ends.map(|end| Fd::from_answer(end as isize));
+    Ok((read?, write?))
 }
 
 /// Waits for events, at most `timeout` milliseconds (epoll_pwait(2)); the number of those filled in, 0 after the time.

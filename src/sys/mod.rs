@@ -9,6 +9,7 @@ pub mod clock;
 pub mod fd;
 pub mod file;
 pub mod landlock;
+pub mod mount;
 pub mod net;
 pub mod process;
 pub mod seccomp;

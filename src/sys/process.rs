@@ -4,8 +4,9 @@ use core::ffi::CStr;
 use core::mem::size_of;
 use core::ptr::null;
 use linux_raw_sys::general::{
-    __NR_clone3, __NR_execveat, __NR_exit_group, AT_EMPTY_PATH, CLONE_INTO_CGROUP, SIGCHLD, clone_args,
+    __NR_clone3, __NR_execveat, __NR_exit_group, __NR_prctl, AT_EMPTY_PATH, CLONE_INTO_CGROUP, SIGCHLD, clone_args,
 };
+use linux_raw_sys::prctl::PR_GET_NAME;
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::{Errno, Result};
 use rustix::process::Pid;
@@ -59,6 +60,16 @@ pub fn execute(program: BorrowedFd<'_>, arguments: &[&CStr], environment: &[&CSt
         Ok(_) => Errno::INVAL,
         Err(errno) => errno,
     }
+}
+
+/// The beginning of this process's name: that of the file it was started from (prctl(2), PR_GET_NAME), not of an argument.
+pub fn name() -> [u8; 8] {
+    let mut name = [0; 16];
+    let arguments = [PR_GET_NAME as usize, name.as_mut_ptr().expose_provenance(), 0, 0, 0, 0];
+    // SAFETY: the kernel writes 16 bytes (TASK_COMM_LEN).
+    unsafe { syscall(__NR_prctl, arguments) };
+    let [a, b, c, d, e, f, g, h, ..] = name;
+    [a, b, c, d, e, f, g, h]
 }
 
 /// Ends this process with `status`, without a destructor: what it holds is the kernel's to close.

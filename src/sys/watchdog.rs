@@ -3,11 +3,21 @@
 use linux_raw_sys::general::__NR_ioctl;
 use linux_raw_sys::ioctl::WDIOC_SETTIMEOUT;
 use rustix::fd::AsRawFd;
-use rustix::io::Result;
+use rustix::io::{Result, write};
 
 use super::arch::syscall;
 use super::fd::Fd;
 use super::{check, fd_argument};
+
+/// Feeds it: any byte but V does.
+pub fn feed(device: &Fd) {
+    let _ = write(device, b"0");
+}
+
+/// Lets it stop once it is closed, where the driver allows that.
+pub fn release(device: &Fd) {
+    let _ = write(device, b"V");
+}
 
 /// Sets the time-out, in seconds, and begins it anew. Errors: EINVAL for one that the device cannot do, which keeps its own;
 /// EOPNOTSUPP.

@@ -117,15 +117,20 @@ fn a_restart_runs_what_was_opened_at_boot() {
     assert_eq!((identity(second.file("exe")), identity(second.file("fd/5"))), (program, config));
 }
 
-/// Design §3.11: each notify socket exists in its own service's mount namespace and nowhere else.
+/// Design §3.11: each notify socket, and the bus, exists in its own service's mount namespace and nowhere else.
 #[test]
-fn a_notify_socket_is_in_its_own_namespace_only() {
+fn sockets_are_in_their_own_namespace_only() {
     let machine = Setup::new("ready", "ready").boot().ready();
     let [containerd, kubelet] = [CONTAINERD, KUBELET].map(|index| machine.service(index).unwrap());
     let socket = "/kios/notify";
-    for process in [containerd, kubelet] {
-        assert!(fs::metadata(process.sees(socket)).unwrap().file_type().is_socket());
-        assert_eq!(fs::read_dir(process.sees("/kios")).unwrap().count(), 1);
+    for (process, all) in [(containerd, &["notify"][..]), (kubelet, &["bus", "notify"])] {
+        let mut found: Vec<_> =
+            fs::read_dir(process.sees("/kios")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        found.sort();
+        assert_eq!(found, all);
+        for name in all {
+            assert!(fs::metadata(process.sees(&format!("/kios/{name}"))).unwrap().file_type().is_socket());
+        }
     }
     assert_ne!(identity(containerd.sees(socket)), identity(kubelet.sees(socket)));
     assert_eq!(fs::read_dir(machine.init.sees("/kios")).unwrap().count(), 0);

@@ -12,7 +12,7 @@ use crate::{intrusion, processes};
 
 const MEMORY_BUDGET: u64 = 250_000_000;
 const ROOT_BUDGET: u64 = 75_000_000;
-const INIT_BUDGET: u64 = 24_576;
+const INIT_BUDGET: u64 = 32_768;
 
 #[test]
 fn node_boots_to_pods_and_off() {

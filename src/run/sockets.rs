@@ -1,6 +1,7 @@
-//! A service's notify socket (sd_notify(3)): in that service's mount namespace, and in those of the pods that get a copy.
+//! A service's sockets: where it says that it is ready (sd_notify(3)), and kubelet's bus. They are in that service's mount
+//! namespace, and in those of the pods that get a copy of it; of kubelet's, none does.
 //!
-//! Each start makes a tmpfs that is attached to nothing, with the socket in it; the service's process attaches it in its
+//! Each start makes a tmpfs that is attached to nothing, with the sockets in it; the service's process attaches it in its
 //! own namespace. The sender is also checked by SCM_CREDENTIALS, which alone would not do: root can write any pid there.
 
 use rustix::mount::MountAttrFlags;
@@ -12,24 +13,27 @@ use crate::plan;
 use crate::sys::fd::Fd;
 use crate::sys::net;
 
-/// A bound socket, and the detached mount it is in.
-pub struct Notify {
-    /// Init's end.
-    pub socket: Fd,
+/// Bound sockets, and the detached mount they are in.
+pub struct Sockets {
+    /// Where it says that it is ready.
+    pub notify: Fd,
+    /// Where it connects to the bus; of the service that has one.
+    pub bus: Option<Fd>,
     /// For the service's process to attach.
     pub mount: Fd,
 }
 
-/// Makes the socket. Errors: of the mount and socket calls.
-pub fn listen() -> Result<Notify> {
+/// Makes the sockets. Errors: of the mount and socket calls.
+pub fn listen(bus: bool) -> Result<Sockets> {
     let attributes =
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let mount = boot::detached(c"tmpfs", plan::NOTIFY_OPTIONS, attributes).during(c"notify mount")?;
+    let mount = boot::detached(c"tmpfs", plan::SOCKETS_OPTIONS, attributes).during(c"mount for sockets")?;
     // bind(2) takes no directory descriptor, and no path leads to the mount.
-    fchdir(&mount).during(c"chdir notify mount")?;
-    let socket = net::listen(plan::NOTIFY_SOCKET).during(c"notify socket");
+    fchdir(&mount).during(c"chdir to sockets")?;
+    let notify = net::datagrams(plan::NOTIFY_SOCKET).during(c"notify socket");
+    let bus = bus.then(|| net::listen(plan::BUS_SOCKET).during(c"bus socket")).transpose();
     chdir(c"/").during(c"chdir /")?;
-    Ok(Notify { socket: socket?, mount })
+    Ok(Sockets { notify: notify?, bus: bus?, mount })
 }
 
 /// Reads one datagram; whether it is process `pid` saying that it is ready.
