@@ -350,6 +350,8 @@ pub const REAP_BATCH: usize = 512;
 /// For kubelet to end the pods: its grace periods (kubelet.yaml, shutdownGracePeriod 30 s), and time to start again first
 /// where it is down at that moment.
 pub const PODS_LIMIT: Millis = 35_000;
+/// From kubelet's asking to hear of the end to telling it: before, what it is told is lost, and it refuses its own pods.
+pub const TELL_AFTER: Millis = 1_000;
 /// From SIGTERM to SIGKILL when a service is stopped.
 pub const STOP_LIMIT: Millis = 4_000;
 /// From SIGKILL to going on without it.

@@ -10,6 +10,7 @@ use rustix::process::Pid;
 use super::Token;
 use super::dbus::{Next, PREPARE_FOR_SHUTDOWN, Peer};
 use crate::error::During;
+use crate::plan::{self, Millis};
 use crate::report;
 use crate::sys::fd::Fd;
 use crate::sys::{file, net};
@@ -30,6 +31,8 @@ pub struct Bus {
     listener: Fd,
     peer: Option<(Fd, Peer)>,
     lock: Option<Fd>,
+    /// When kubelet may be told; never is MAX. In milliseconds since power-on.
+    tell_at: Millis,
     told: bool,
 }
 
@@ -37,7 +40,7 @@ impl Bus {
     /// A bus that nobody is connected to.
     pub fn new(listener: Fd, epoll: &Fd) -> Bus {
         watch(epoll, &listener, Source::Listener);
-        Bus { listener, peer: None, lock: None, told: false }
+        Bus { listener, peer: None, lock: None, tell_at: Millis::MAX, told: false }
     }
 
     /// Whether kubelet holds the lock.
@@ -45,28 +48,35 @@ impl Bus {
         self.lock.is_some()
     }
 
-    /// Tells kubelet, once, that the machine is about to stop, if it holds the lock and listens. Whether it was told.
-    #[inline(never)]
-    pub fn tell(&mut self) -> bool {
-        if let Some((connection, peer)) = &self.peer
-            && !self.told
-            && self.lock.is_some()
-            && peer.listens()
+    /// When [`Bus::tell`] next has something to do, in milliseconds since power-on; never is MAX.
+    pub fn deadline(&self) -> Millis {
+        if self.told || self.lock.is_none() { Millis::MAX } else { self.tell_at }
+    }
+
+    /// Tells kubelet, once, that the machine is about to stop, if it holds the lock and hears it. Whether it was told.
+    pub fn tell(&mut self, now: Millis) -> bool {
+        if let Some((connection, _)) = &self.peer
+            && now >= self.deadline()
         {
-            self.told = net::send(connection, PREPARE_FOR_SHUTDOWN, None).is_ok();
+            self.told = true;
+            // Where that fails, the lock goes with kubelet, or the limit comes.
+            let _ = net::send(connection, PREPARE_FOR_SHUTDOWN, None);
         }
         self.told
     }
 
     /// Handles one event. `kubelet` is who may connect.
-    #[inline(never)]
-    pub fn handle(&mut self, source: Source, kubelet: Option<Pid>, epoll: &Fd) {
+    pub fn handle(&mut self, source: Source, kubelet: Option<Pid>, epoll: &Fd, now: Millis) {
         match source {
             Source::Listener => self.accept(kubelet, epoll),
             Source::Peer => {
                 if self.serve(epoll).is_none() {
                     self.peer = None;
                 }
+                // It is deaf at first: it looks for signals only some time after it asked for them.
+                let listens = self.peer.as_ref().is_some_and(|(_, peer)| peer.listens());
+                let later = now.saturating_add(plan::TELL_AFTER);
+                self.tell_at = if listens { self.tell_at.min(later) } else { Millis::MAX };
             }
             Source::Lock => {
                 // Only the end of the pipe is readable. EAGAIN: a lock taken since.
@@ -80,17 +90,16 @@ impl Bus {
     }
 
     /// Lets kubelet in, in place of a connection it had before; anybody else's is closed at once.
-    #[inline(never)]
     fn accept(&mut self, kubelet: Option<Pid>, epoll: &Fd) {
         let Ok((connection, process)) = net::accept(&self.listener) else { return };
         if kubelet.is_some_and(|kubelet| u32::try_from(kubelet.as_raw_nonzero().get()) == Ok(process)) {
             watch(epoll, &connection, Source::Peer);
             self.peer = Some((connection, Peer::new()));
+            self.tell_at = Millis::MAX;
         }
     }
 
     /// Takes what the peer says, and answers. None where the connection is to end.
-    #[inline(never)]
     fn serve(&mut self, epoll: &Fd) -> Option<()> {
         let (connection, peer) = self.peer.as_mut()?;
         match read(&*connection, peer.room()) {

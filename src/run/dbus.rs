@@ -174,7 +174,6 @@ impl Peer {
     }
 
     /// Takes what was received, up to where there is something to be done.
-    #[inline(never)]
     pub fn proceed(&mut self) -> Next {
         loop {
             match self.take() {
@@ -191,7 +190,6 @@ impl Peer {
     }
 
     /// Takes one piece of the input: how long it is, and what it asks for.
-    #[inline(never)]
     fn take(&mut self) -> Result<(usize, Next), Stuck> {
         let input = self.input.get(..self.filled).unwrap_or(&[]);
         self.answer.clear();
@@ -221,7 +219,6 @@ impl Peer {
     }
 
     /// Drops the first `count` bytes of the input.
-    #[inline(never)]
     fn forget(&mut self, count: usize) {
         let cells = Cell::from_mut(&mut self.input[..]).as_slice_of_cells();
         for (to, from) in cells.iter().zip(cells.iter().skip(count)) {
@@ -246,7 +243,6 @@ enum Stuck {
 }
 
 /// Answers a line of the handshake: where the connection then is, and what to send.
-#[inline(never)]
 fn answer_line(phase: Phase, line: &[u8]) -> Result<(Phase, &'static [u8]), Stuck> {
     for (known, before, after, answer) in LINES {
         if line == *known && phase == *before {
@@ -262,7 +258,6 @@ fn answer_line(phase: Phase, line: &[u8]) -> Result<(Phase, &'static [u8]), Stuc
 
 /// The first message, once it is whole. Malformed is one that can never be: not of this byte order (a peer on the same
 /// machine has it) or protocol, of no kind, without a serial, or longer than the input.
-#[inline(never)]
 fn whole(input: &[u8]) -> Result<&[u8], Stuck> {
     let length = message_bytes(input.first_chunk().ok_or(Stuck::Short)?).filter(|length| *length <= INPUT_BYTES);
     input.get(..length.ok_or(Stuck::Malformed)?).ok_or(Stuck::Short)
@@ -280,7 +275,6 @@ fn message_bytes(head: &[u8; HEADER_BYTES]) -> Option<usize> {
 }
 
 /// Answers a message: what is to be done, with the answer put in its place. None where the message is malformed.
-#[inline(never)]
 fn answer_message(message: &[u8], listens: &mut bool, answer: &mut Vec<u8, ANSWER_BYTES>) -> Option<Next> {
     let mut reader = Reader { bytes: message, at: 0 };
     let [_, kind, flags, _] = *reader.take(4)?.first_chunk()?;
@@ -348,7 +342,6 @@ impl<'a> Reader<'a> {
         self.at = self.at.next_multiple_of(to);
     }
 
-    #[inline(never)]
     fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let taken = self.bytes.get(self.at..)?.get(..count)?;
         self.at += count;
@@ -356,19 +349,16 @@ impl<'a> Reader<'a> {
     }
 
     /// An aligned u32.
-    #[inline(never)]
     fn number(&mut self) -> Option<usize> {
         self.align(4);
         usize::try_from(u32::from_le_bytes(*self.take(4)?.first_chunk()?)).ok()
     }
 
-    #[inline(never)]
     fn string(&mut self) -> Option<&'a [u8]> {
         let length = self.number()?;
         self.terminated(length)
     }
 
-    #[inline(never)]
     fn signature(&mut self) -> Option<&'a [u8]> {
         let length = *self.take(1)?.first()?;
         self.terminated(length.into())

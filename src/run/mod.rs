@@ -128,7 +128,8 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
     loop {
         let none = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
         let mut events = [none; 8];
-        let deadline = services.deadline().min(ending.map_or(Millis::MAX, |ending| ending.deadline()));
+        let pods = ending.map_or(Millis::MAX, |ending| ending.deadline().min(services.pods_deadline()));
+        let deadline = services.deadline().min(pods);
         let mut timeout = if more_to_reap { 0 } else { deadline.saturating_sub(now()) };
         if let Some(device) = &machine.watchdog {
             watchdog::feed(device);
@@ -151,7 +152,7 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
                     more_to_reap = true;
                 }
                 Token::Notify(index) => services.hear(index, &epoll, now()),
-                Token::Bus(source) => services.serve(source, &epoll),
+                Token::Bus(source) => services.serve(source, &epoll, now()),
                 Token::Input(index) => {
                     let Some(Some(input)) = inputs.get(index) else { continue };
                     match power::pressed(input) {
@@ -170,12 +171,15 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
         }
         services.tend(machine, &epoll, now());
         match (ending, asked) {
-            (None, Some(request)) => ending = Some(Ending::begin(request)),
+            (None, Some(request)) => {
+                ending = Some(Ending::begin(request));
+                services.resume();
+            }
             (Some(ending), Some(_)) => return Ok(given_up(ending)),
             _ => {}
         }
         if let Some(ending) = ending {
-            if services.end_pods() {
+            if services.end_pods(now()) {
                 stop::finish(t(c"pods"), ending.since, true);
                 return Ok(ending);
             }

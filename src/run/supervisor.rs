@@ -94,19 +94,31 @@ impl Supervisor {
         }
     }
 
+    /// When [`Supervisor::end_pods`] next has something to do, in milliseconds since power-on; never is MAX.
+    pub fn pods_deadline(&self) -> Millis {
+        self.bus.as_ref().map_or(Millis::MAX, Bus::deadline)
+    }
+
     /// Handles an event of kubelet's bus.
-    pub fn serve(&mut self, source: Source, epoll: &Fd) {
+    pub fn serve(&mut self, source: Source, epoll: &Fd, now: Millis) {
         let kubelet = self.pid(plan::KUBELET);
         if let Some(bus) = &mut self.bus {
-            bus.handle(source, kubelet, epoll);
+            bus.handle(source, kubelet, epoll, now);
             self.had_pods |= bus.is_locked();
+        }
+    }
+
+    /// Lets services run on that somebody stopped: there is an end to come to.
+    pub fn resume(&self) {
+        for pid in self.units.iter().filter_map(|unit| unit.pid) {
+            let _ = kill_process(pid, Signal::CONT);
         }
     }
 
     /// Has kubelet end the pods; whether it has done so. Where it is down it starts again first: nobody else knows what its
     /// pods were promised.
-    pub fn end_pods(&mut self) -> bool {
-        let told = self.bus.as_mut().is_some_and(|bus| bus.tell() && !bus.is_locked());
+    pub fn end_pods(&mut self, now: Millis) -> bool {
+        let told = self.bus.as_mut().is_some_and(|bus| bus.tell(now) && !bus.is_locked());
         told || !self.had_pods
     }
 

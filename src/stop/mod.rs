@@ -30,8 +30,11 @@ pub fn stop(mut machine: Machine, services: &Supervisor, ending: Ending) -> ! {
     }
     end_processes();
     run_child(t(c"save"), plan::SAVE_LIMIT, save);
-    // What the phases before did not take is the disks'.
+    // What the phases before did not take is the disks'. A watchdog that refused the longer time-out is fed once for each:
+    // that is still an end.
+    feed(&machine);
     run_child(t(c"unmount"), end.saturating_sub(now()).saturating_sub(plan::SYNC_LIMIT), mounts::unmount_all);
+    feed(&machine);
     run_child(t(c"sync"), end.saturating_sub(now()), sync);
     report::line().text(ending.request.name()).send();
     leave(match ending.request {
@@ -45,6 +48,12 @@ pub fn stop(mut machine: Machine, services: &Supervisor, ending: Ending) -> ! {
             RebootCommand::Halt
         }
     })
+}
+
+fn feed(machine: &Machine) {
+    if let Some(device) = &machine.watchdog {
+        watchdog::feed(device);
+    }
 }
 
 /// Restarts after the plan's pause, in which the line that says why can be read.
@@ -80,8 +89,6 @@ fn stop_service(service: &plan::Service, pid: Pid) {
         // Reaped already, with another's end.
         return;
     }
-    // One that was stopped is to end too.
-    let _ = kill_process(pid, Signal::CONT);
     let in_time = wait(plan::STOP_LIMIT, Some(pid));
     if !in_time {
         let _ = kill_process(pid, Signal::KILL);
@@ -100,6 +107,7 @@ fn end_processes() {
     {
         // Process group 1 stands for every process but this one.
         let _ = kill_process_group(Pid::INIT, signal);
+        // One that was stopped is to end too.
         let _ = kill_process_group(Pid::INIT, Signal::CONT);
         if wait(limit, None) {
             break;
