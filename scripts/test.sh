@@ -6,9 +6,9 @@ usage() {
     cat <<'EOF'
 usage: scripts/test.sh [--fast]
 
-Runs, in this order: cargo fmt and clippy, the unit tests, the tests of the binary, the README
-and the namespaces (seconds), then those that boot the node in QEMU (minutes). What they need is
-built first, as by scripts/boot.sh --build-only.
+Runs, in this order: cargo fmt and clippy, the unit tests, the tests of the binary, the bus,
+the README and the namespaces (seconds), then those that boot the node in QEMU (minutes). What
+they need is built first, as by scripts/boot.sh --build-only.
 
   --fast  without the node image and the QEMU tests
 
@@ -41,8 +41,8 @@ cargo clippy --quiet --locked --tests --examples -- -D warnings
 step "building init"
 cargo build --quiet --locked --release
 
-step "unit, binary, README and namespace tests"
-cargo test --quiet --locked --lib --examples --test binary --test readme
+step "unit, binary, bus, README and namespace tests"
+cargo test --quiet --locked --lib --examples --test binary --test dbus --test readme
 cargo test --quiet --locked --test namespace -- --nocapture
 
 if [ -z "$FAST" ]; then
