@@ -53,13 +53,18 @@ pub fn manifests() -> &'static Path {
 pub fn tools() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
-        let (program, archive) = (scratch("intruder"), scratch("tools.tar"));
+        let (directory, archive) = (scratch("tools"), scratch("tools.tar"));
+        fs::create_dir_all(&directory).unwrap();
         // Static: the pod's image has no C library.
         let beside = std::env::var_os("CARGO").map(|cargo| Path::new(&cargo).with_file_name("rustc"));
         let rustc = beside.filter(|path| path.is_file()).unwrap_or_else(|| "rustc".into());
         let flags = ["--edition=2024", "-Copt-level=s", "-Cstrip=symbols", "-Ctarget-feature=+crt-static", "-o"];
-        run(Command::new(rustc).args(flags).arg(&program).arg(repository("tests/pods/shell/intruder.rs")));
-        run(Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(program.parent().unwrap()).arg("intruder"));
+        let programs = ["intruder", "stuck"];
+        for program in programs {
+            let source = repository(&format!("tests/pods/shell/{program}.rs"));
+            run(Command::new(&rustc).args(flags).arg(directory.join(program)).arg(source));
+        }
+        run(Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(&directory).args(programs));
         archive
     })
 }

@@ -95,7 +95,9 @@ pub fn power_off(scenario: &Scenario, vm: &mut Vm) {
 /// Checks the lines of an ordered end.
 pub fn check_stop(scenario: &Scenario, lines: &[String], request: &str) {
     let stopping = format!("stopping for {request}");
-    check_order(lines, &[&stopping, "stopped kubelet", "stopped containerd", "] unmount ", "] sync ", request]);
+    let services = ["] pods ", "stopped kubelet", "stopped containerd"];
+    let rest = ["] processes ", "] save ", "] unmount ", "] sync ", request];
+    check_order(lines, &[&[stopping.as_str()][..], &services, &rest].concat());
     let own = of_init(lines);
     check_degraded(&own, &[]);
     let last = own.last().unwrap();

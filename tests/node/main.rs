@@ -13,5 +13,6 @@ mod lines;
 mod node;
 mod processes;
 mod shell;
+mod stop;
 mod variants;
 mod vm;

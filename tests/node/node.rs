@@ -7,6 +7,7 @@ use std::process::Command;
 use crate::gate::{ROOM, Scenario, scenario};
 use crate::image::{built, run};
 use crate::lines::{check_boot, check_order, power_off};
+use crate::stop::check_clean;
 use crate::vm::{boot, repository, scratch};
 use crate::{intrusion, processes};
 
@@ -73,14 +74,6 @@ fn image_is_within_its_budgets() {
 /// The last number of a line, in KiB; in bytes.
 fn number_after(line: &str) -> u64 {
     line.rsplit(' ').next().unwrap().trim().parse::<u64>().unwrap() * 1024
-}
-
-/// Checks that a file system was unmounted.
-fn check_clean(disk: &Path) {
-    let said = run(Command::new("/usr/sbin/dumpe2fs").arg("-h").arg(disk));
-    let state = said.lines().find(|line| line.starts_with("Filesystem state:")).expect("state");
-    assert!(state.ends_with(" clean"), "{state}");
-    assert!(!said.contains("needs_recovery"), "the journal was not written back");
 }
 
 /// Takes the pod `shell` from a disk, and has container-a say thrice what the machine uses before it goes on as ever.

@@ -98,13 +98,17 @@ impl Boot<'_> {
     }
 
     /// With the pod `shell` beside the two of the demonstration, and a way to it.
-    pub fn shell(mut self) -> Self {
+    pub fn shell(self) -> Self {
+        self.option("--manifests", crate::image::manifests()).port()
+    }
+
+    /// With a way to the pod `shell`, which is on the data disk.
+    pub fn port(mut self) -> Self {
         let socket = scratch(&format!("shell.{}", number()));
         let chardev = format!("socket,id=shell,server=on,wait=off,path={}", socket.display());
         let drive = format!("if=none,id=tools,format=raw,readonly=on,file={}", crate::image::tools().display());
         self.shell = Some(socket);
-        self.option("--manifests", crate::image::manifests())
-            .qemu(&["-device", "virtio-serial-pci", "-chardev", &chardev, "-device", "virtserialport,chardev=shell"])
+        self.qemu(&["-device", "virtio-serial-pci", "-chardev", &chardev, "-device", "virtserialport,chardev=shell"])
             .qemu(&["-drive", &drive, "-device", "virtio-blk-pci,drive=tools"])
     }
 
