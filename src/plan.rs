@@ -176,8 +176,8 @@ pub const WATCHDOG: &CStr = c"/dev/watchdog0";
 pub const WATCHDOG_BOOT: i32 = 600;
 /// Its time-out in seconds while the machine runs.
 pub const WATCHDOG_RUN: i32 = 60;
-/// Its time-out in seconds from the begin of the stop: more than all of the limits there, so that it also sees to it that
-/// the machine ends.
+/// Its time-out in seconds once the pods have ended: more than all of the limits from there on, so that it also sees to it
+/// that the machine ends.
 pub const WATCHDOG_STOP: i32 = 120;
 /// The main loop comes by this often to feed it.
 pub const WATCHDOG_FEED: Millis = 15_000;
@@ -350,8 +350,13 @@ pub const REAP_BATCH: usize = 512;
 /// For kubelet to end the pods: its grace periods (kubelet.yaml, shutdownGracePeriod 30 s), and time to start again first
 /// where it is down at that moment.
 pub const PODS_LIMIT: Millis = 35_000;
-/// From kubelet's asking to hear of the end to telling it: before, what it is told is lost, and it refuses its own pods.
-pub const TELL_AFTER: Millis = 1_000;
+/// From kubelet's asking to hear of the end to telling it, where it has just started: what it is told at once is lost, and
+/// it would refuse the pods that run until it knows them. Its loop looks for them after at most 1.6 s more.
+pub const TELL_AFTER: Millis = 3_000;
+/// From kubelet's release of the lock to taking its pods for ended: by then it would be known if it had died.
+pub const RELEASE_AFTER: Millis = 100;
+/// Requests until then are the first one's: one press of a button may come from two devices.
+pub const AGAIN_AFTER: Millis = 500;
 /// From SIGTERM to SIGKILL when a service is stopped.
 pub const STOP_LIMIT: Millis = 4_000;
 /// From SIGKILL to going on without it.
@@ -369,7 +374,9 @@ pub const SAVE_LIMIT: Millis = 1_000;
 /// Types of file systems whose server may be gone, by their beginning: unmounted lazily.
 pub const NETWORK_KINDS: &[&[u8]] = &[b"nfs", b"cifs", b"smb", b"ceph", b"fuse", b"9p", b"virtiofs"];
 /// For unmounting one file system.
-pub const UNMOUNT_ONE_LIMIT: Millis = 3_000;
+pub const UNMOUNT_ONE_LIMIT: Millis = 2_000;
+/// A mount of the data disk that no pod can cover: made clean before all others, which may hang.
+pub const UNMOUNT_FIRST: &CStr = c"/etc/kubernetes";
 /// For unmounting them all; and what the phases before left of their limits.
 pub const UNMOUNT_LIMIT: Millis = 9_000;
 /// What is detached at the end, with all that is still mounted below.

@@ -7,10 +7,11 @@ use core::ffi::CStr;
 use core::panic::Location;
 use heapless::Vec;
 use rustix::io::{Errno, write};
+use rustix::process::Pid;
 use rustix::thread::sched_yield;
 
 use crate::error::{self, Error};
-use crate::plan;
+use crate::plan::{self, Millis};
 use crate::sys::stdio::Fixed;
 use crate::sys::text::{Text, t};
 use crate::sys::{clock, stdio};
@@ -75,6 +76,11 @@ impl Line {
         self.bytes(&[b'0' + u8::try_from(number % 10).unwrap_or(0)])
     }
 
+    /// Adds ` (pid N)`.
+    pub fn process(&mut self, pid: Pid) -> &mut Line {
+        self.text(c" (pid ").number(u64::try_from(pid.as_raw_nonzero().get()).unwrap_or(0)).text(c")")
+    }
+
     /// Adds `what: ERRNO`.
     pub fn error(&mut self, error: &Error) -> &mut Line {
         self.text(error.what).text(c": ").errno(error.errno)
@@ -117,6 +123,16 @@ pub fn degraded(error: &Error) {
 /// As [`degraded`], of what is no constant text.
 pub fn failed(what: &[u8], errno: Errno) {
     line().bytes(what).text(c": ").errno(errno).text(c" (degraded)").send();
+}
+
+/// Says how long a phase of the stop took that began at `began`, in milliseconds since power-on, and whether it ended.
+pub fn phase(name: Text, began: Millis, ended: bool) {
+    let mut line = line();
+    line.text(name);
+    if !ended {
+        line.text(c" not ended, going on without (degraded)");
+    }
+    line.text(c" ").number((clock::since_power_on() / 1_000).saturating_sub(began)).text(c"ms").send();
 }
 
 /// The last words of a panic, which no code here means to reach: where it was. No formatting of its message: that

@@ -54,7 +54,7 @@ ask() { echo "{\"execute\":\"$1\"}" >&"$CONTROL"; }
 
 # press_power: to be pressed again where the node does not listen yet, see LISTENS.
 press_power() {
-    PRESSED=1
+    PRESSED=${PRESSED:-1}
     ask system_powerdown
 }
 
@@ -100,13 +100,18 @@ print() { printf '%s\n' "$1" 2>/dev/null || printf '%s\n' "$1"; }
 ORDERED='kios: \[.*\] power-off'
 # The first line after it began to listen to the power button; what was pressed before is lost.
 LISTENS='kios: \[.*\] started containerd'
+# The first line of its end.
+STOPS='kios: \[.*\] stopping for '
 
 # console_line LINE: looks at one line, already printed.
 console_line() {
     if [[ $1 =~ $ORDERED ]]; then
         SEEN_ORDERED=1
-    elif [ -n "$PRESSED" ] && [[ $1 =~ $LISTENS ]]; then
+    elif [ "$PRESSED" = 1 ] && [[ $1 =~ $LISTENS ]]; then
         press_power
+    elif [[ $1 =~ $STOPS ]]; then
+        # From here on one more press is a second request.
+        PRESSED=heard
     fi
     if [ -n "$UNTIL" ] && [ -z "$SEEN_UNTIL" ] && [[ $1 =~ $UNTIL ]]; then
         SEEN_UNTIL=1

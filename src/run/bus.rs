@@ -4,11 +4,12 @@
 //! pipe: kubelet holds it while its pods end, and the kernel closes it with kubelet's process whatever that dies of.
 
 use rustix::event::epoll;
+use rustix::fd::AsFd;
 use rustix::io::{Errno, read};
 use rustix::process::Pid;
 
-use super::Token;
 use super::dbus::{Next, PREPARE_FOR_SHUTDOWN, Peer};
+use super::{Token, forget};
 use crate::error::During;
 use crate::plan::{self, Millis};
 use crate::report;
@@ -26,21 +27,23 @@ pub enum Source {
     Lock,
 }
 
-/// One start of kubelet's.
+/// The bus of one start of kubelet's.
 pub struct Bus {
-    listener: Fd,
-    peer: Option<(Fd, Peer)>,
+    listener: Option<Fd>,
+    connection: Option<Fd>,
+    peer: Peer,
     lock: Option<Fd>,
-    /// When kubelet may be told; never is MAX. In milliseconds since power-on.
-    tell_at: Millis,
     told: bool,
+    /// When kubelet may be told; once it was, when its release of the lock counts. Never is MAX. In milliseconds since
+    /// power-on.
+    due: Millis,
 }
 
 impl Bus {
     /// A bus that nobody is connected to.
     pub fn new(listener: Fd, epoll: &Fd) -> Bus {
         watch(epoll, &listener, Source::Listener);
-        Bus { listener, peer: None, lock: None, tell_at: Millis::MAX, told: false }
+        Bus { listener: Some(listener), connection: None, peer: Peer::new(), lock: None, told: false, due: Millis::MAX }
     }
 
     /// Whether kubelet holds the lock.
@@ -48,21 +51,25 @@ impl Bus {
         self.lock.is_some()
     }
 
-    /// When [`Bus::tell`] next has something to do, in milliseconds since power-on; never is MAX.
+    /// When [`Bus::end_pods`] next has something to do, in milliseconds since power-on; never is MAX.
     pub fn deadline(&self) -> Millis {
-        if self.told || self.lock.is_none() { Millis::MAX } else { self.tell_at }
+        if self.told == self.is_locked() { Millis::MAX } else { self.due }
     }
 
-    /// Tells kubelet, once, that the machine is about to stop, if it holds the lock and hears it. Whether it was told.
-    pub fn tell(&mut self, now: Millis) -> bool {
-        if let Some((connection, _)) = &self.peer
-            && now >= self.deadline()
+    /// Tells kubelet, once, that the machine is about to stop, if it holds the lock and hears it. Whether it released the
+    /// lock since, and still lives: a process that dies lets go of its descriptors first.
+    pub fn end_pods(&mut self, now: Millis) -> bool {
+        let due = now >= self.deadline();
+        if due
+            && !self.told
+            && let Some(connection) = &self.connection
         {
             self.told = true;
             // Where that fails, the lock goes with kubelet, or the limit comes.
             let _ = net::send(connection, PREPARE_FOR_SHUTDOWN, None);
+            return false;
         }
-        self.told
+        due
     }
 
     /// Handles one event. `kubelet` is who may connect.
@@ -71,38 +78,52 @@ impl Bus {
             Source::Listener => self.accept(kubelet, epoll),
             Source::Peer => {
                 if self.serve(epoll).is_none() {
-                    self.peer = None;
+                    self.hang_up(epoll);
+                } else if self.peer.listens() {
+                    // It is deaf at first: it looks for signals only some time after it asked for them.
+                    self.due = self.due.min(now.saturating_add(plan::TELL_AFTER));
                 }
-                // It is deaf at first: it looks for signals only some time after it asked for them.
-                let listens = self.peer.as_ref().is_some_and(|(_, peer)| peer.listens());
-                let later = now.saturating_add(plan::TELL_AFTER);
-                self.tell_at = if listens { self.tell_at.min(later) } else { Millis::MAX };
             }
             Source::Lock => {
                 // Only the end of the pipe is readable. EAGAIN: a lock taken since.
                 if let Some(lock) = &self.lock
                     && read(lock, &mut [0]).is_ok()
                 {
-                    self.lock = None;
+                    forget(epoll, &mut self.lock);
+                    self.due = now.saturating_add(plan::RELEASE_AFTER);
                 }
             }
         }
     }
 
+    /// Closes everything.
+    pub fn close(&mut self, epoll: &Fd) {
+        self.hang_up(epoll);
+        forget(epoll, &mut self.listener);
+        forget(epoll, &mut self.lock);
+    }
+
+    fn hang_up(&mut self, epoll: &Fd) {
+        forget(epoll, &mut self.connection);
+        self.due = Millis::MAX;
+    }
+
     /// Lets kubelet in, in place of a connection it had before; anybody else's is closed at once.
     fn accept(&mut self, kubelet: Option<Pid>, epoll: &Fd) {
-        let Ok((connection, process)) = net::accept(&self.listener) else { return };
-        if kubelet.is_some_and(|kubelet| u32::try_from(kubelet.as_raw_nonzero().get()) == Ok(process)) {
-            watch(epoll, &connection, Source::Peer);
-            self.peer = Some((connection, Peer::new()));
-            self.tell_at = Millis::MAX;
+        let Some(Ok((connection, process))) = self.listener.as_ref().map(net::accept) else { return };
+        if kubelet.is_some_and(|kubelet| u32::try_from(kubelet.as_raw_nonzero().get()) == Ok(process))
+            && watch(epoll, &connection, Source::Peer)
+        {
+            self.hang_up(epoll);
+            self.connection = Some(connection);
+            self.peer = Peer::new();
         }
     }
 
     /// Takes what the peer says, and answers. None where the connection is to end.
     fn serve(&mut self, epoll: &Fd) -> Option<()> {
-        let (connection, peer) = self.peer.as_mut()?;
-        match read(&*connection, peer.room()) {
+        let (connection, peer) = (self.connection.as_ref()?, &mut self.peer);
+        match read(connection, peer.room()) {
             Ok(0) => return None,
             Ok(count) => peer.received(count),
             Err(Errno::AGAIN | Errno::INTR) => return Some(()),
@@ -115,7 +136,8 @@ impl Bus {
                 Next::Send => net::send(connection, peer.answer(), None).ok()?,
                 Next::SendLock => {
                     let (ours, theirs) = file::pipe().ok()?;
-                    net::send(connection, peer.answer(), Some(rustix::fd::AsFd::as_fd(&theirs))).ok()?;
+                    net::send(connection, peer.answer(), Some(theirs.as_fd())).ok()?;
+                    forget(epoll, &mut self.lock);
                     watch(epoll, &ours, Source::Lock);
                     self.lock = Some(ours);
                 }
@@ -124,9 +146,8 @@ impl Bus {
     }
 }
 
-fn watch(epoll: &Fd, descriptor: &Fd, source: Source) {
-    let added = epoll::add(epoll, descriptor, Token::Bus(source).data(), epoll::EventFlags::IN);
-    if let Err(error) = added.during(c"watch bus") {
-        report::degraded(&error);
-    }
+/// Whether it could be: a pod may have used up what root may watch.
+fn watch(epoll: &Fd, descriptor: &Fd, source: Source) -> bool {
+    let added = epoll::add(epoll, descriptor, Token::Bus(source).data(), epoll::EventFlags::IN).during(c"watch bus");
+    added.map_err(|error| report::degraded(&error)).is_ok()
 }

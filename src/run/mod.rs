@@ -21,9 +21,10 @@ pub use supervisor::Supervisor;
 use crate::boot::{self, Machine};
 use crate::error::{During, Error, Result};
 use crate::plan::{self, Millis};
+use crate::report;
+use crate::sys::fd::Fd;
 use crate::sys::text::t;
 use crate::sys::{clock, file, signal, watchdog};
-use crate::{report, stop};
 
 /// What an event of the loop is about.
 #[derive(Clone, Copy)]
@@ -62,6 +63,13 @@ impl Token {
             number if number < INPUT_BASE => Token::Bus(Source::Lock),
             number => Token::Input(number - INPUT_BASE),
         }
+    }
+}
+
+/// Closes a descriptor that is watched. Closing alone would not do: a forked child of init may still hold a copy.
+fn forget(epoll: &Fd, descriptor: &mut Option<Fd>) {
+    if let Some(descriptor) = descriptor.take() {
+        let _ = epoll::delete(epoll, &descriptor);
     }
 }
 
@@ -175,12 +183,14 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
                 ending = Some(Ending::begin(request));
                 services.resume();
             }
-            (Some(ending), Some(_)) => return Ok(given_up(ending)),
+            (Some(ending), Some(_)) if now() >= ending.since.saturating_add(plan::AGAIN_AFTER) => {
+                return Ok(given_up(ending));
+            }
             _ => {}
         }
         if let Some(ending) = ending {
             if services.end_pods(now()) {
-                stop::finish(t(c"pods"), ending.since, true);
+                report::phase(t(c"pods"), ending.since, true);
                 return Ok(ending);
             }
             if now() >= ending.deadline() {
@@ -191,7 +201,7 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
 }
 
 fn given_up(ending: Ending) -> Ending {
-    stop::finish(t(c"pods"), ending.since, false);
+    report::phase(t(c"pods"), ending.since, false);
     ending
 }
 

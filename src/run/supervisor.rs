@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal, WaitStatus, kill_process};
 
 use super::bus::{Bus, Source};
 use super::service::Service;
-use super::{Token, signals, sockets, spawn};
+use super::{Token, forget, signals, sockets, spawn};
 use crate::boot::Machine;
 use crate::error::{During, Error};
 use crate::plan::{self, Millis};
@@ -89,7 +89,7 @@ impl Supervisor {
         let (Some(unit), Some(plan)) = (self.units.get_mut(index), plan::SERVICES.get(index)) else { return };
         let Some(socket) = &unit.notify else { return };
         if sockets::says_ready(socket, unit.pid) && unit.service.ready(now) {
-            unit.hang_up(epoll);
+            forget(epoll, &mut unit.notify);
             report::line().text(plan.name).text(c" ready").send();
         }
     }
@@ -118,8 +118,7 @@ impl Supervisor {
     /// Has kubelet end the pods; whether it has done so. Where it is down it starts again first: nobody else knows what its
     /// pods were promised.
     pub fn end_pods(&mut self, now: Millis) -> bool {
-        let told = self.bus.as_mut().is_some_and(|bus| bus.tell(now) && !bus.is_locked());
-        told || !self.had_pods
+        !self.had_pods || self.bus.as_mut().is_some_and(|bus| bus.end_pods(now))
     }
 
     /// Notes the end of process `pid` if it is a service's.
@@ -127,8 +126,10 @@ impl Supervisor {
         for (index, (unit, plan)) in self.units.iter_mut().zip(&plan::SERVICES).enumerate() {
             if unit.pid == Some(pid) {
                 unit.ended(plan, pid, status, epoll, now);
-                if index == plan::KUBELET {
-                    self.bus = None;
+                if index == plan::KUBELET
+                    && let Some(mut bus) = self.bus.take()
+                {
+                    bus.close(epoll);
                 }
             }
         }
@@ -151,7 +152,7 @@ impl Unit {
             report::degraded(&error);
         }
         self.notify = Some(notify);
-        report::line().text(c"started ").text(plan.name).text(c" (pid ").number(pid_number(pid)).text(c")").send();
+        report::line().text(c"started ").text(plan.name).process(pid).send();
     }
 
     fn failed(&mut self, plan: &plan::Service, error: &Error, now: Millis) {
@@ -160,18 +161,11 @@ impl Unit {
         self.try_later(&mut line, now);
     }
 
-    fn hang_up(&mut self, epoll: &Fd) {
-        if let Some(socket) = self.notify.take() {
-            // Closing alone would not do: a forked child of init may still hold a copy.
-            let _ = epoll::delete(epoll, &socket);
-        }
-    }
-
     fn ended(&mut self, plan: &plan::Service, pid: Pid, status: WaitStatus, epoll: &Fd, now: Millis) {
         self.pid = None;
-        self.hang_up(epoll);
+        forget(epoll, &mut self.notify);
         let mut line = report::line();
-        line.text(plan.name).text(c" (pid ").number(pid_number(pid)).text(c") ");
+        line.text(plan.name).process(pid).text(c" ");
         match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => line.text(c"exited with ").number(u64::try_from(code).unwrap_or(0)),
             (_, Some(signal)) => line.text(c"killed by ").named(t(c"SIG"), signals::name(signal), signal),
@@ -185,8 +179,4 @@ impl Unit {
     fn try_later(&mut self, line: &mut report::Line, now: Millis) {
         line.text(c", next try in ").number(self.service.ended(now)).text(c"ms").send();
     }
-}
-
-fn pid_number(pid: Pid) -> u64 {
-    u64::try_from(pid.as_raw_nonzero().get()).unwrap_or(0)
 }

@@ -10,7 +10,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::system::{RebootCommand, reboot};
 
 use crate::boot::Machine;
-use crate::error::{During, Result};
+use crate::error::{During, Error, Result};
 use crate::plan::{self, Millis};
 use crate::report;
 use crate::run::{self, Ending, Left, Request, Supervisor, now};
@@ -103,18 +103,20 @@ fn stop_service(service: &plan::Service, pid: Pid) {
 /// while none can be added, so that SIGKILL gets a fork bomb whole, in whichever cgroups it is (kill(2), pid -1).
 fn end_processes() {
     let began = now();
+    let mut ended = false;
     for (signal, name, limit) in [(Signal::TERM, c"TERM", plan::TERM_LIMIT), (Signal::KILL, c"KILL", plan::KILL_LIMIT)]
     {
         // Process group 1 stands for every process but this one.
         let _ = kill_process_group(Pid::INIT, signal);
         // One that was stopped is to end too.
         let _ = kill_process_group(Pid::INIT, Signal::CONT);
-        if wait(limit, None) {
+        ended = wait(limit, None);
+        if ended {
             break;
         }
         report::line().text(c"some processes did not end on SIG").text(name).send();
     }
-    finish(t(c"processes"), began, true);
+    report::phase(t(c"processes"), began, ended);
 }
 
 /// Keeps a seed for the next boot's random numbers; the file's time of modification is the time that was. Written over what
@@ -154,19 +156,9 @@ fn wait(limit: Millis, pid: Option<Pid>) -> bool {
 fn run_child(name: Text, limit: Millis, act: impl FnOnce()) {
     let began = now();
     match fork(act) {
-        Ok(pid) => finish(name, began, wait(limit, Some(pid))),
-        Err(error) => report::degraded(&error),
+        Ok(pid) => report::phase(name, began, wait(limit, Some(pid))),
+        Err(error) => report::degraded(&Error::new(name, error.errno)),
     }
-}
-
-/// Says how long a phase took, and whether it ended.
-pub fn finish(name: Text, began: Millis, ended: bool) {
-    let mut line = report::line();
-    line.text(name);
-    if !ended {
-        line.text(c" did not end in time, going on without (degraded)");
-    }
-    line.text(c" ").number(now().saturating_sub(began)).text(c"ms").send();
 }
 
 /// A child that does `act`, and ends. Errors: of clone3(2).

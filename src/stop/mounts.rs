@@ -1,15 +1,20 @@
 //! Unmounting, all of it in children: any of these calls may be held up for ever.
 
+use core::ffi::CStr;
+use rustix::fs::{CWD, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 
 use super::{fork, wait};
-use crate::plan;
+use crate::sys::file;
 use crate::sys::mount::{self, Status};
 use crate::sys::text::Text;
+use crate::{plan, report};
 
 /// Takes off what is mounted, the newest first, since what is mounted on or below another came later; again as long as that
 /// leaves fewer. Then lazily what is left, and what a kernel before 6.11 cannot list.
 pub fn unmount_all() {
+    in_child(plan::UNMOUNT_FIRST, || make_clean(plan::UNMOUNT_FIRST));
     let mut left = usize::MAX;
     loop {
         let seen = unmount_each();
@@ -37,23 +42,41 @@ fn unmount_each() -> usize {
     seen
 }
 
-/// Takes one off in a child. A network file system lazily, since its server may be gone. Any other is made read-only
-/// before: its superblock is clean then even where a process that cannot be killed holds it in a namespace of its own.
+/// Takes one off in a child. A network file system lazily, since its server may be gone. Any other is made clean before:
+/// coming off here does not end it where a process that cannot be killed holds it in a namespace of its own.
 fn unmount_one(status: &Status) {
     let place = status.place();
     if place == c"/" || plan::MOUNTS.iter().any(|mount| mount.target.get() == place) {
         return;
     }
     let far = plan::NETWORK_KINDS.iter().any(|kind| status.kind().to_bytes().starts_with(kind));
-    let child = fork(|| {
-        if !far {
-            let _ = mount_remount(place, MountFlags::RDONLY, c"");
+    in_child(place, || {
+        let mut how = UnmountFlags::NOFOLLOW;
+        if far {
+            how |= UnmountFlags::DETACH;
+        } else {
+            make_clean(place);
         }
-        let how = if far { UnmountFlags::DETACH } else { UnmountFlags::empty() };
-        let _ = unmount(place, UnmountFlags::NOFOLLOW | how);
+        let _ = unmount(place, how);
     });
-    if let Ok(child) = child {
-        wait(plan::UNMOUNT_ONE_LIMIT, Some(child));
+}
+
+/// Sees to it that a file system is clean, even if it does not come off. The kernel refuses to make it read-only while a file
+/// is open for writing: by a process that cannot be killed, a loop device, or swap. Then it is frozen.
+fn make_clean(place: &CStr) {
+    if mount_remount(place, MountFlags::RDONLY, c"").is_err()
+        && let Ok(directory) = file::open(CWD, place, OFlags::RDONLY | OFlags::DIRECTORY)
+    {
+        let _ = mount::freeze(&directory);
+    }
+}
+
+/// Does something about `place` in a child. One that takes too long is named, and goes on by itself.
+fn in_child(place: &CStr, act: impl FnOnce()) {
+    if let Ok(child) = fork(act)
+        && !wait(plan::UNMOUNT_ONE_LIMIT, Some(child))
+    {
+        report::failed(place.to_bytes(), Errno::TIMEDOUT);
     }
 }
 

@@ -1,17 +1,20 @@
 //! The mounts of this process's namespace by id (listmount(2), statmount(2), Linux 6.8): in order, and with nothing to
-//! parse. /proc/self/mountinfo would be text of any length, with escapes.
+//! parse. /proc/self/mountinfo would be text of any length, with escapes. And freezing a file system.
 
 use core::ffi::CStr;
 use core::mem::size_of;
 use linux_raw_sys::general::{
-    __NR_listmount, __NR_statmount, LISTMOUNT_REVERSE, LSMT_ROOT, STATMOUNT_FS_TYPE, STATMOUNT_MNT_POINT, mnt_id_req,
-    statmount,
+    __NR_ioctl, __NR_listmount, __NR_statmount, LISTMOUNT_REVERSE, LSMT_ROOT, STATMOUNT_FS_TYPE, STATMOUNT_MNT_POINT,
+    mnt_id_req, statmount,
 };
+use linux_raw_sys::ioctl::FIFREEZE;
+use rustix::fd::AsRawFd;
 use rustix::io::Result;
 use static_assertions::const_assert_eq;
 
 use super::arch::syscall;
-use super::check;
+use super::fd::Fd;
+use super::{check, fd_argument};
 
 /// Fills `ids` with the mounts made before mount `last`, the newest first; from the newest of all on where that is 0. Their
 /// number; 0 after the last. Errors: ENOSYS.
@@ -27,6 +30,14 @@ pub fn list(last: u64, ids: &mut [u64]) -> Result<usize> {
     ];
     // SAFETY: `request` has the size it says; `ids` is writable for that many.
     check(unsafe { syscall(__NR_listmount, arguments) })
+}
+
+/// Makes the file system of `directory` as it is on its disk whole, and holds up whoever writes to it from then on (FIFREEZE,
+/// fs/ioctl.c). Errors: EOPNOTSUPP where it has no disk; EBUSY where it is frozen.
+pub fn freeze(directory: &Fd) -> Result<()> {
+    // SAFETY: the request takes no argument.
+    check(unsafe { syscall(__NR_ioctl, [fd_argument(directory.as_raw_fd()), FIFREEZE as usize, 0, 0, 0, 0]) })
+        .map(|_| ())
 }
 
 /// Bytes of a status's strings: a path (PATH_MAX) and a type.
