@@ -60,11 +60,12 @@ pub fn tools() -> &'static Path {
         let rustc = beside.filter(|path| path.is_file()).unwrap_or_else(|| "rustc".into());
         let flags = ["--edition=2024", "-Copt-level=s", "-Cstrip=symbols", "-Ctarget-feature=+crt-static", "-o"];
         let programs = ["intruder", "stuck"];
+        fs::copy(init(), directory.join("poweroff")).unwrap();
         for program in programs {
             let source = repository(&format!("tests/pods/shell/{program}.rs"));
             run(Command::new(&rustc).args(flags).arg(directory.join(program)).arg(source));
         }
-        run(Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(&directory).args(programs));
+        run(Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(&directory).args(programs).arg("poweroff"));
         archive
     })
 }

@@ -77,6 +77,17 @@ pub fn helpers(scenario: &Scenario, vm: &mut Vm) {
     scenario.note("6 core_pattern helpers and 2 modprobe helpers were not found by the kernel");
 }
 
+/// Init's file, started by whom process 1 does not listen to, and by a name that asks for nothing.
+pub fn requests(vm: &mut Vm) {
+    vm.sh("cd /tmp && ln poweroff reboot && ln poweroff init && echo nobody:x:65534:65534::/: >>/etc/passwd");
+    for name in ["poweroff", "reboot"] {
+        let said = vm.attempt(&format!("start-stop-daemon -S -c 65534:65534 -x /tmp/{name}"));
+        assert_eq!(said, (1, "kios: process 1 takes no signal from you\n".into()), "{name}");
+    }
+    assert_eq!(vm.attempt("/tmp/init"), (1, "kios: init does nothing unless it is process 1\n".into()));
+    assert!(!vm.has("stopping for"));
+}
+
 /// Process 1's mounts outside /run and /var, where mounts come and go between the services.
 fn first_mounts(vm: &mut Vm) -> String {
     let mounts = vm.sh("cat /proc/1/mountinfo");

@@ -4,8 +4,10 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod cli;
+mod ending;
 mod fatal;
 mod gate;
+mod hitches;
 mod image;
 mod intrusion;
 mod lan;
@@ -16,3 +18,4 @@ mod shell;
 mod stop;
 mod variants;
 mod vm;
+mod watchdog;

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::ending::check_clean;
 use crate::gate::{ROOM, Scenario, scenario};
 use crate::image::{built, run};
 use crate::lines::{check_boot, check_order, power_off};
-use crate::stop::check_clean;
 use crate::vm::{boot, repository, scratch};
 use crate::{intrusion, processes};
 
@@ -38,6 +38,7 @@ fn node_boots_to_pods_and_off() {
         assert_eq!(watchdog, "i6300ESB timer\nactive\n60");
         intrusion::looking(scenario, &mut vm);
         intrusion::helpers(scenario, &mut vm);
+        intrusion::requests(&mut vm);
         intrusion::mounts(scenario, &mut vm);
         processes::no_zombies(&mut vm);
         power_off(scenario, &mut vm);

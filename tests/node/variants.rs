@@ -19,8 +19,7 @@ fn node_boots_from_tmpfs_and_ignores_the_command_line() {
         vm.wait_for("dhcpcd: bound eth0 10.0.2.");
         check_boot(scenario, &vm.lines(), &[]);
         let from = vm.here();
-        let keys = ["ctrl", "alt", "delete"].map(|key| format!(r#"{{"type":"qcode","data":"{key}"}}"#)).join(",");
-        vm.ask(&format!(r#"{{"execute":"send-key","arguments":{{"keys":[{keys}]}}}}"#));
+        vm.press_ctrl_alt_del();
         let (status, _) = vm.end();
         check_stop(scenario, &vm.lines()[from..], "reboot");
         assert_eq!(status, 3, "the machine resets");

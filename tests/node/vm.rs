@@ -150,6 +150,11 @@ impl Vm {
         self.console.lines()
     }
 
+    /// Whether it printed a line with `text` in it.
+    pub fn has(&self, text: &str) -> bool {
+        self.console.has(text)
+    }
+
     /// Waits for a line with `text` in it.
     pub fn wait_for(&self, text: &str) -> String {
         self.wait_after(0, text).1
@@ -197,23 +202,40 @@ impl Vm {
         output.trim_end().to_owned()
     }
 
-    /// Sends a command to QEMU.
-    pub fn ask(&self, command: &str) {
+    /// Sends a command to QEMU; its answer.
+    pub fn ask(&self, command: &str) -> String {
         let mut stream = UnixStream::connect(&self.qmp).expect("QMP socket");
         stream.set_read_timeout(Some(LONG)).unwrap();
-        let mut answers = BufReader::new(stream.try_clone().unwrap()).lines();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map(|line| line.expect("QMP"));
+        let mut answer = String::new();
         for request in [r#"{"execute":"qmp_capabilities"}"#, command] {
             stream.write_all(request.as_bytes()).unwrap();
             // The greeting and events come between.
-            let answer = answers.by_ref().map(|line| line.expect("QMP")).find(|line| !line.contains("\"QMP\""));
-            let answer = answer.expect("an answer of QEMU's");
-            assert!(answer.contains("\"return\"") || answer.contains("\"event\""), "{request}: {answer}");
+            let answers = |line: &String| !line.contains("\"QMP\"") && !line.contains("\"event\"");
+            answer = lines.find(answers).expect("an answer of QEMU's");
+            assert!(answer.contains("\"return\""), "{request}: {answer}");
+        }
+        answer
+    }
+
+    /// Asks, again and again, until the answer is yes.
+    pub fn poll(&self, what: &str, mut is: impl FnMut(&Vm) -> bool) {
+        let end = Instant::now() + LONG;
+        while !is(self) {
+            assert!(Instant::now() < end, "not {what} within {LONG:?}");
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
     /// Presses the power button.
     pub fn press_power(&self) {
         self.ask(r#"{"execute":"system_powerdown"}"#);
+    }
+
+    /// Presses Ctrl-Alt-Del.
+    pub fn press_ctrl_alt_del(&self) {
+        let keys = ["ctrl", "alt", "delete"].map(|key| format!(r#"{{"type":"qcode","data":"{key}"}}"#)).join(",");
+        self.ask(&format!(r#"{{"execute":"send-key","arguments":{{"keys":[{keys}]}}}}"#));
     }
 
     /// Waits for the machine's end: boot.sh's exit status, and how long after its start that was.
