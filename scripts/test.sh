@@ -43,7 +43,8 @@ cargo build --quiet --locked --release
 
 step "unit, binary, bus, README and namespace tests"
 cargo test --quiet --locked --lib --examples --test binary --test dbus --test readme
-cargo test --quiet --locked --test namespace -- --nocapture
+# Most of their time they wait.
+cargo test --quiet --locked --test namespace -- --nocapture --test-threads=6
 
 if [ -z "$FAST" ]; then
     step "building the node image"

@@ -4,6 +4,7 @@
 
 pub mod log;
 pub mod machine;
+pub mod namespace;
 pub mod process;
 pub mod setup;
 

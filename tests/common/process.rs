@@ -80,10 +80,7 @@ impl Process {
 
     /// Its mounts, in order.
     pub fn mounts(self) -> Vec<Mounted> {
-        self.read("mountinfo")
-            .lines()
-            .map(|line| mounted(line).unwrap_or_else(|| panic!("mountinfo: {line}")))
-            .collect()
+        mounted(&self.read("mountinfo"))
     }
 
     /// What tells its mount namespace from others.
@@ -100,7 +97,12 @@ impl Process {
     }
 }
 
-fn mounted(line: &str) -> Option<Mounted> {
+/// The lines of mountinfo.
+pub fn mounted(mountinfo: &str) -> Vec<Mounted> {
+    mountinfo.lines().map(|line| one(line).unwrap_or_else(|| panic!("mountinfo: {line}"))).collect()
+}
+
+fn one(line: &str) -> Option<Mounted> {
     let (front, back) = line.split_once(" - ")?;
     let mut fields = front.split(' ');
     let point = fields.nth(4)?.to_owned();

@@ -92,6 +92,12 @@ impl Setup {
         self
     }
 
+    /// Links init to a second name, as the kernel's own root has it.
+    pub fn with_init_as(self, path: &str) -> Setup {
+        fs::hard_link(self.path("init"), self.path(path)).expect("link init");
+        self
+    }
+
     /// Removes a file.
     pub fn without(self, path: &str) -> Setup {
         fs::remove_file(self.path(path)).expect("remove");

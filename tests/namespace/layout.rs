@@ -6,11 +6,11 @@ use std::os::unix::fs::MetadataExt;
 
 use kios_init::plan::{self, CONTAINERD, KUBELET};
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, chroot, fchdir};
+use nix::unistd::Pid;
 
 use crate::common::machine::{Machine, as_owner};
+use crate::common::namespace::Namespace;
 use crate::common::process::{Mounted, Process};
 use crate::common::setup::{Setup, text};
 
@@ -19,27 +19,10 @@ const ELSEWHERE: &[&str] = &["/etc/kios", "/etc/kubernetes", "/usr", "/tmp", "/s
 /// Where mounts are meant to be seen by all.
 const SHARED: &[&str] = &["/run/pod", "/var/pod"];
 
-/// Runs `act` in the mount namespace of `process`, as `nsenter -t PID -m -r` would.
-fn inside(process: Process, act: impl FnOnce() + Send) {
-    let namespace = File::open(process.file("ns/mnt")).unwrap();
-    let root = File::open(process.file("root")).unwrap();
-    std::thread::scope(|scope| {
-        let enter = move || {
-            // A thread that shares its root with others may not enter another mount namespace (setns(2)).
-            unshare(CloneFlags::CLONE_FS).unwrap();
-            setns(namespace, CloneFlags::CLONE_NEWNS).unwrap();
-            fchdir(root).unwrap();
-            chroot(".").unwrap();
-            act();
-        };
-        scope.spawn(enter).join().unwrap();
-    });
-}
-
 /// Mounts a tmpfs on each of the places; its source says where.
 fn mount_everywhere(process: Process) {
     as_owner(|| SHARED.iter().for_each(|place| fs::create_dir(process.sees(place)).unwrap()));
-    inside(process, || {
+    Namespace::of(process).inside(|| {
         for place in SHARED.iter().chain(ELSEWHERE) {
             let source = format!("mark:{place}");
             let none: Option<&str> = None;
@@ -131,7 +114,7 @@ fn mounts_in_a_service_do_not_reach_init() {
     // The other way round, too: what the restarted one mounts below /run is seen by init.
     let containerd = machine.service(CONTAINERD).unwrap();
     as_owner(|| fs::create_dir(containerd.sees("/run/late")).unwrap());
-    inside(containerd, || {
+    Namespace::of(containerd).inside(|| {
         mount(Some("mark:/run/late"), "/run/late", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
     });
     assert!(marks(machine.init).contains("/run/late"));

@@ -7,10 +7,14 @@
 mod common;
 
 mod boot;
+mod bus;
 mod console;
 mod layout;
 mod outsider;
+mod pods;
 mod reaping;
+mod seed;
 mod services;
 mod stop;
 mod supervision;
+mod unmount;

@@ -9,8 +9,13 @@ use crate::common::log::Line;
 use crate::common::machine::{Machine, now};
 use crate::common::setup::Setup;
 
+/// Powers the machine off, as [`stop`].
+pub fn end(machine: &mut Machine) -> (Vec<Line>, Signal) {
+    stop(machine, Signal::SIGTERM as i32)
+}
+
 /// Sends `signal` and waits for the end: init's lines from "stopping" on, and what the kernel ended init with.
-fn stop(mut machine: Machine, signal: i32) -> (Vec<Line>, Signal) {
+fn stop(machine: &mut Machine, signal: i32) -> (Vec<Line>, Signal) {
     let place = machine.log.lines().len();
     machine.signal(signal);
     machine.log.expect_within(Duration::from_secs(60), place, "sync");
@@ -21,15 +26,29 @@ fn stop(mut machine: Machine, signal: i32) -> (Vec<Line>, Signal) {
 }
 
 /// The place of the one line that begins with `text`.
-fn place(lines: &[Line], text: &str) -> usize {
+pub fn place(lines: &[Line], text: &str) -> usize {
     let places: Vec<_> = (0..lines.len()).filter(|at| lines[*at].text.starts_with(text)).collect();
     assert_eq!(places.len(), 1, "{text:?} in {lines:?}");
     places[0]
 }
 
-fn assert_in_order(lines: &[Line], wanted: &[&str]) {
+pub fn assert_in_order(lines: &[Line], wanted: &[&str]) {
     let places: Vec<_> = wanted.iter().map(|text| place(lines, text)).collect();
     assert!(places.is_sorted(), "{wanted:?} at {places:?}");
+}
+
+/// The lines but those of the child that loads modules beside all else, and may be late.
+pub fn without_late_modules(lines: &[Line]) -> impl Iterator<Item = &Line> {
+    let late = ["late modules: ", "kernel/modules_disabled: "];
+    lines.iter().filter(move |line| !late.iter().any(|start| line.text.starts_with(start)))
+}
+
+/// What a phase says that a limit ended.
+pub const NOT_ENDED: &str = " not ended, going on without (degraded) ";
+
+/// Checks that every phase ended by itself.
+pub fn assert_all_ended(lines: &[Line]) {
+    assert!(!lines.iter().any(|line| line.text.contains(NOT_ENDED)), "{lines:?}");
 }
 
 /// Design §6: each signal asks for its end; kubelet stops before containerd; the last line names the end; and it is what
@@ -48,13 +67,13 @@ fn each_signal_asks_for_its_end() {
     ];
     for (signal, name, end) in requests {
         let began = Instant::now();
-        let (lines, ended) = stop(Setup::new("ready", "ready").boot().ready(), signal);
+        let (lines, ended) = stop(&mut Setup::new("ready", "ready").boot().ready(), signal);
         assert_eq!(ended, end, "signal {signal}");
         let stopping = format!("stopping for {name}");
-        assert_in_order(&lines, &[&stopping, "stopped kubelet ", "stopped containerd ", "unmount ", "sync ", name]);
+        let phases = ["pods ", "stopped kubelet ", "stopped containerd ", "processes ", "save ", "unmount ", "sync "];
+        assert_in_order(&lines, &[&[&stopping[..]], &phases[..], &[name]].concat());
         assert_eq!(lines.last().unwrap().text, name);
-        // A child loads modules beside all else, and may be late.
-        let mut own = lines.iter().filter(|line| !line.text.starts_with("late modules: "));
+        let mut own = without_late_modules(&lines);
         assert!(!own.any(|line| line.text.contains("degraded") || line.text.contains("SIGKILL")), "{lines:?}");
         assert!(!lines.iter().any(|line| line.text.contains("next try")), "a restart while stopping: {lines:?}");
         println!("signal {signal}: booted and {name} in {:?}", began.elapsed());
@@ -77,7 +96,7 @@ fn other_signals_do_nothing() {
     machine.log.expect_after(place, "stopping for reboot");
     assert_eq!(machine.end(), Signal::SIGHUP);
     let lines = machine.log.end();
-    let own: Vec<_> = lines[place..].iter().filter(|line| !line.text.starts_with("late modules: ")).collect();
+    let own: Vec<_> = without_late_modules(&lines[place..]).collect();
     assert_eq!(own[0].text, "stopping for reboot", "{own:?}");
     assert_eq!(services.len(), 2);
 }
@@ -117,16 +136,18 @@ fn assert_restarts(setup: Setup, why: &str) {
 /// Design §2, every wait has a limit: a service and an orphan that ignore SIGTERM are killed, each after its limit.
 #[test]
 fn what_ignores_sigterm_is_killed() {
-    let machine = Setup::new("stubborn-child\nready", "ignore-term\nready").boot().ready();
-    let (lines, ended) = stop(machine, Signal::SIGTERM as i32);
+    let (lines, ended) = end(&mut Setup::new("stubborn-child\nready", "ignore-term\nready").boot().ready());
     assert_eq!(ended, Signal::SIGINT);
     assert_in_order(
         &lines,
         &[
             "stopping for power-off",
+            "pods ",
             "stopped kubelet by SIGKILL ",
             "stopped containerd ",
             "some processes did not end on SIGTERM",
+            "processes ",
+            "save ",
             "unmount ",
             "sync ",
             "power-off",
@@ -146,10 +167,10 @@ fn what_ignores_sigterm_is_killed() {
 /// Design §6: the end can be asked for at any time; before containerd is ready there is no kubelet to stop.
 #[test]
 fn a_start_can_be_stopped() {
-    let machine = Setup::new("mark /run/up", "ready").boot();
+    let mut machine = Setup::new("mark /run/up", "ready").boot();
     machine.marked("/run/up");
-    let (lines, ended) = stop(machine, Signal::SIGTERM as i32);
+    let (lines, ended) = end(&mut machine);
     assert_eq!(ended, Signal::SIGINT);
-    assert_in_order(&lines, &["stopping for power-off", "stopped containerd ", "unmount ", "power-off"]);
+    assert_in_order(&lines, &["stopping for power-off", "pods ", "stopped containerd ", "unmount ", "power-off"]);
     assert!(!lines.iter().any(|line| line.text.contains("kubelet")), "{lines:?}");
 }

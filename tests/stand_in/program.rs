@@ -4,18 +4,21 @@
 //! `stand-in launch …` it makes the namespaces that a test's init is process 1 of.
 #![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod bus;
 mod launch;
 
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{SigHandler, Signal, signal};
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, pause, setsid};
 
 /// Grandchildren that one child leaves behind at a time.
@@ -27,6 +30,7 @@ fn main() {
         launch::launch(&arguments.collect::<Vec<_>>());
     }
     let script = std::fs::read_to_string("/proc/self/fd/5").expect("configuration at descriptor 5");
+    let mut bus = bus::Bus::default();
     for line in script.lines() {
         let (command, value) = line.split_once(' ').unwrap_or((line, ""));
         match command {
@@ -38,7 +42,10 @@ fn main() {
             "orphans" => orphans(value.parse().expect("number of orphans")),
             "ignore-term" => ignore(Signal::SIGTERM),
             "stubborn-child" => stubborn_child(),
-            _ => panic!("unknown command {line}"),
+            "descriptors" => descriptors(value.parse().expect("number of descriptors")),
+            "tmpfs" => tmpfs(value),
+            "run" => assert!(Command::new(value).status().expect(value).success(), "{value}"),
+            _ => assert!(bus.act(command), "unknown command {line}"),
         }
     }
     loop {
@@ -89,7 +96,8 @@ fn in_child(act: impl FnOnce()) {
             leave();
         }
         ForkResult::Parent { child } => {
-            waitpid(child, None).expect("wait for child");
+            let ended = waitpid(child, None).expect("wait for child");
+            assert_eq!(ended, WaitStatus::Exited(child, 0));
         }
     }
 }
@@ -114,14 +122,34 @@ fn ignore(number: Signal) {
     unsafe { signal(number, SigHandler::SigIgn) }.expect("ignore signal");
 }
 
+/// Opens that many, which the kernel then has to close before this process has ended.
+fn descriptors(number: usize) {
+    for _ in 0..number {
+        std::mem::forget(std::fs::File::open("/dev/null").expect("descriptor"));
+    }
+}
+
+/// Mounts a file system of this namespace's own.
+fn tmpfs(place: &str) {
+    std::fs::create_dir_all(place).expect("make mount point");
+    mount(Some("pod"), place, Some("tmpfs"), MsFlags::empty(), None::<&str>).expect("mount");
+}
+
 /// Leaves a process behind that only SIGKILL ends.
 fn stubborn_child() {
+    leave_behind(|| {
+        ignore(Signal::SIGTERM);
+        pause();
+    });
+}
+
+/// Leaves a process behind that does the same over and over.
+fn leave_behind(act: impl Fn()) {
     in_child(|| {
         if matches!(fork_when_possible(), ForkResult::Child) {
             setsid().expect("setsid");
-            ignore(Signal::SIGTERM);
             loop {
-                pause();
+                act();
             }
         }
     });
