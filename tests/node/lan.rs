@@ -88,10 +88,11 @@ fn answer(frame: &[u8]) -> Option<Vec<u8>> {
     Some(answer)
 }
 
-/// A pod that shows the name servers it was given.
+/// A pod that shows the name servers it was given. Put there whole: kubelet looks again at what it could not read after 20 s.
 const READER: &str = "sed -e 's/container-a/reader/;s/localhost.reader/localhost\\/container-a/' \
     -e 's|^      image:|      command: [\"/bin/busybox\", sh, -c, \"sed s/^/reader:_/ /etc/resolv.conf >/host/console; sleep 600\"]\\n&|' \
-    /host/etc/kubernetes/manifests/container-a.yaml >/host/etc/kubernetes/manifests/reader.yaml";
+    /host/etc/kubernetes/manifests/container-a.yaml >/host/etc/kubernetes/reader && \
+    mv /host/etc/kubernetes/reader /host/etc/kubernetes/manifests/reader.yaml";
 
 /// The DHCP pod writes what the lease says, the node's resolv.conf is a link to it, and a pod started then is given it.
 #[test]
