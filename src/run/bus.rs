@@ -1,6 +1,7 @@
 //! kubelet's bus: where it takes its inhibitor lock, and hears that the machine is about to stop (contract.md §2).
 //!
-//! The socket is in kubelet's mount namespace alone, and only kubelet's own process is let in. The lock is one end of a
+//! The socket is in kubelet's mount namespace alone, which no pod reaches, and only kubelet's own process is let in. What is
+//! there is trusted with one thing: whoever sends a descriptor along can hold init for as long as its last close takes. The lock is one end of a
 //! pipe: kubelet holds it while its pods end, and the kernel closes it with kubelet's process whatever that dies of.
 
 use rustix::event::epoll;
