@@ -69,6 +69,9 @@ fn command_lines_and_limits_are_the_plans() {
     assert!(readme.contains(&format!("opened: {} s once", plan::WATCHDOG_RUN)));
     assert!(readme.contains(&format!("time-out is then\n{} s", plan::WATCHDOG_STOP)));
     let host = plan::HOSTNAME.to_str().unwrap();
+    // kubelet looks its own name up: where a name server is silent, that would hold it up for 20 s, and the stop too.
+    let hosts = include_str!("../scripts/image/root/etc/hosts");
+    assert!(hosts.contains(&format!(" {host}\n")));
     assert!(readme.contains(&format!("host name `{host}`")));
     let label = std::str::from_utf8(plan::DATA_LABEL).unwrap();
     assert!(readme.contains(&format!("mkfs.ext4 -L {label} ")));

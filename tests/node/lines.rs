@@ -83,17 +83,18 @@ pub fn check_order(lines: &[String], texts: &[&str]) {
     }
 }
 
-/// Presses the power button, and checks that the machine ends in order.
-pub fn power_off(scenario: &Scenario, vm: &mut Vm) {
+/// Presses the power button, and checks that the machine ends in order; how long that took.
+pub fn power_off(scenario: &Scenario, vm: &mut Vm) -> Duration {
     let from = vm.here();
     vm.press_power();
     let (status, _) = vm.end();
-    check_stop(scenario, &vm.lines()[from..], "power-off");
+    let took = check_stop(scenario, &vm.lines()[from..], "power-off");
     assert_eq!(status, 0);
+    took
 }
 
-/// Checks the lines of an ordered end.
-pub fn check_stop(scenario: &Scenario, lines: &[String], request: &str) {
+/// Checks the lines of an ordered end; how long it took.
+pub fn check_stop(scenario: &Scenario, lines: &[String], request: &str) -> Duration {
     let stopping = format!("stopping for {request}");
     let services = ["] pods ", "stopped kubelet", "stopped containerd"];
     let rest = ["] processes ", "] save ", "] unmount ", "] sync ", request];
@@ -104,5 +105,7 @@ pub fn check_stop(scenario: &Scenario, lines: &[String], request: &str) {
     assert_eq!(last.text, request);
     let began = own.iter().find(|line| line.text == stopping).unwrap().at;
     assert!(!own.iter().any(|line| line.text.contains("SIGKILL")), "a service had to be killed");
-    scenario.note(&format!("{request} took {:?}", Duration::from_millis(last.at - began)));
+    let took = Duration::from_millis(last.at - began);
+    scenario.note(&format!("{request} took {took:?}"));
+    took
 }
