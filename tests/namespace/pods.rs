@@ -52,6 +52,19 @@ fn assert_pods(lines: &[Line], before: &[&str], pods: &str) -> u64 {
     took
 }
 
+/// A machine whose kubelet took the lock, and does its part.
+fn with_pods() -> Machine {
+    Setup::new("ready", &format!("inhibit\nready\n{TOLD}")).boot().ready()
+}
+
+/// Lets kubelet go on once it was told, and checks the end from the line at `from` on, with `before` before the pods'.
+fn assert_told(machine: &mut Machine, from: usize, before: &[&str]) {
+    machine.marked("/run/told");
+    machine.go("/run/go");
+    assert_eq!(machine.end(), Signal::SIGINT);
+    assert_pods(&machine.log.end()[from..], before, "pods ");
+}
+
 fn kill_service(machine: &Machine, index: usize) {
     kill(Pid::from_raw(machine.service(index).unwrap().0), Signal::SIGKILL).unwrap();
 }
@@ -66,7 +79,7 @@ fn marked_at(machine: &Machine, path: &str) -> SystemTime {
 /// live on.
 #[test]
 fn kubelet_is_told_and_waited_for() {
-    let mut machine = Setup::new("ready", &format!("inhibit\nready\n{TOLD}")).boot().ready();
+    let mut machine = with_pods();
     let from = ask(&machine);
     machine.marked("/run/told");
     kill_service(&machine, CONTAINERD);
@@ -95,7 +108,7 @@ fn without_a_lock_nothing_is_waited_for() {
 /// A second request gives the pods up, and nothing else: the first one's end comes, in order.
 #[test]
 fn a_second_request_gives_the_pods_up() {
-    let mut machine = Setup::new("ready", &format!("inhibit\nready\n{TOLD}")).boot().ready();
+    let mut machine = with_pods();
     let from = ask(&machine);
     machine.marked("/run/told");
     let before = now();
@@ -111,21 +124,18 @@ fn a_second_request_gives_the_pods_up() {
 /// What comes at once with the first request is part of it: a button may be two devices.
 #[test]
 fn requests_at_once_are_one() {
-    let mut machine = Setup::new("ready", &format!("inhibit\nready\n{TOLD}")).boot().ready();
+    let mut machine = with_pods();
     let from = ask(&machine);
     machine.signal(Signal::SIGPWR as i32);
     let asked = now() - machine.log.lines()[from].at;
     assert!(asked < plan::AGAIN_AFTER, "too late to say: {asked} ms");
-    machine.marked("/run/told");
-    machine.go("/run/go");
-    assert_eq!(machine.end(), Signal::SIGINT);
-    assert_pods(&machine.log.end()[from..], &["stopping for power-off"], "pods ");
+    assert_told(&mut machine, from, &["stopping for power-off"]);
 }
 
 /// So does the plan's limit.
 #[test]
 fn a_lock_that_is_held_for_ever_is_given_up() {
-    let mut machine = Setup::new("ready", &format!("inhibit\nready\n{TOLD}")).boot().ready();
+    let mut machine = with_pods();
     let from = ask(&machine);
     machine.log.expect_within(Duration::from_millis(plan::PODS_LIMIT + 20_000), from, "sync ");
     assert_eq!(machine.end(), Signal::SIGINT);
@@ -146,11 +156,11 @@ fn kubelet_that_dies_while_it_ends_the_pods_is_told_again() {
         fs::remove_file(machine.init.sees("/run/told")).unwrap();
         kill_service(&machine, KUBELET);
         machine.log.expect_after(from, "started kubelet");
-        machine.marked("/run/told");
-        machine.go("/run/go");
-        assert_eq!(machine.end(), Signal::SIGINT);
-        let order = ["stopping for power-off", KUBELET_ENDED, "started kubelet ", "kubelet ready"];
-        assert_pods(&machine.log.end()[from..], &order, "pods ");
+        assert_told(
+            &mut machine,
+            from,
+            &["stopping for power-off", KUBELET_ENDED, "started kubelet ", "kubelet ready"],
+        );
     }
 }
 
@@ -229,21 +239,15 @@ fn assert_told_no_sooner(script: &str) {
     }
     assert!(!machine.log.begins("pods "));
     machine.go("/run/more");
-    machine.marked("/run/told");
-    machine.go("/run/go");
-    assert_eq!(machine.end(), Signal::SIGINT);
-    assert_pods(&machine.log.end()[from..], &["stopping for power-off"], "pods ");
+    assert_told(&mut machine, from, &["stopping for power-off"]);
 }
 
 /// A kubelet that somebody stopped (SIGSTOP) runs on to end the pods.
 #[test]
 fn a_stopped_kubelet_is_woken() {
-    let mut machine = Setup::new("ready", &format!("inhibit\nready\n{TOLD}")).boot().ready();
+    let mut machine = with_pods();
     let kubelet = machine.service(KUBELET).unwrap();
     kill(Pid::from_raw(kubelet.0), Signal::SIGSTOP).unwrap();
     let from = ask(&machine);
-    machine.marked("/run/told");
-    machine.go("/run/go");
-    assert_eq!(machine.end(), Signal::SIGINT);
-    assert_pods(&machine.log.end()[from..], &["stopping for power-off"], "pods ");
+    assert_told(&mut machine, from, &["stopping for power-off"]);
 }
