@@ -100,6 +100,12 @@ impl Line {
         }
     }
 
+    /// Adds how long it took since `began`, in milliseconds since power-on, and sends the line.
+    pub fn took(&mut self, began: Millis) {
+        let now = clock::since_power_on() / 1_000;
+        self.text(c" ").number(now.saturating_sub(began)).text(c"ms").send();
+    }
+
     /// Sends the line. A sink that fails has no better place to say so.
     pub fn send(&mut self) {
         let _ = self.0.push(b'\n');
@@ -132,7 +138,7 @@ pub fn phase(name: Text, began: Millis, ended: bool) {
     if !ended {
         line.text(c" not ended, going on without (degraded)");
     }
-    line.text(c" ").number((clock::since_power_on() / 1_000).saturating_sub(began)).text(c"ms").send();
+    line.took(began);
 }
 
 /// The last words of a panic, which no code here means to reach: where it was. No formatting of its message: that

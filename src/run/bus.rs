@@ -54,6 +54,7 @@ impl Bus {
 
     /// When [`Bus::end_pods`] next has something to do, in milliseconds since power-on; never is MAX.
     pub fn deadline(&self) -> Millis {
+        // With a lock there is kubelet to tell; once it was told, there is its release to see.
         if self.told == self.is_locked() { Millis::MAX } else { self.due }
     }
 

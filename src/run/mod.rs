@@ -93,6 +93,12 @@ impl Ending {
         Ending { request, since: now() }
     }
 
+    /// Says whether its pods ended or were given up.
+    fn without_pods(self, ended: bool) -> Ending {
+        report::phase(t(c"pods"), self.since, ended);
+        self
+    }
+
     /// When its pods are given up.
     fn deadline(&self) -> Millis {
         self.since.saturating_add(plan::PODS_LIMIT)
@@ -184,25 +190,19 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
                 services.resume();
             }
             (Some(ending), Some(_)) if now() >= ending.since.saturating_add(plan::AGAIN_AFTER) => {
-                return Ok(given_up(ending));
+                return Ok(ending.without_pods(false));
             }
             _ => {}
         }
         if let Some(ending) = ending {
             if services.end_pods(now()) {
-                report::phase(t(c"pods"), ending.since, true);
-                return Ok(ending);
+                return Ok(ending.without_pods(true));
             }
             if now() >= ending.deadline() {
-                return Ok(given_up(ending));
+                return Ok(ending.without_pods(false));
             }
         }
     }
-}
-
-fn given_up(ending: Ending) -> Ending {
-    report::phase(t(c"pods"), ending.since, false);
-    ending
 }
 
 /// What is left after a batch of reaping.

@@ -95,8 +95,7 @@ fn stop_service(service: &plan::Service, pid: Pid) {
         wait(plan::STOP_KILL_LIMIT, Some(pid));
     }
     let mut line = report::line();
-    line.text(c"stopped ").text(service.name).text(if in_time { c"" } else { c" by SIGKILL" });
-    line.text(c" ").number(now().saturating_sub(began)).text(c"ms").send();
+    line.text(c"stopped ").text(service.name).text(if in_time { c"" } else { c" by SIGKILL" }).took(began);
 }
 
 /// Ends what is left: containers whose kubelet could not, shims, strays. The kernel goes through the list of all processes
