@@ -6,7 +6,7 @@
 mod cgroups;
 mod console;
 mod data;
-mod formats;
+pub mod formats;
 mod identity;
 mod isolation;
 mod kernel;

@@ -36,30 +36,49 @@ pub fn listen(bus: bool) -> Result<Sockets> {
     Ok(Sockets { notify: notify?, bus: bus?, mount })
 }
 
-/// Reads one datagram; whether it is process `pid` saying that it is ready.
-pub fn says_ready(socket: &Fd, pid: Option<Pid>) -> bool {
-    let mut space = [0; 256];
-    let Ok((bytes, sender)) = net::receive(socket, &mut space) else { return false };
-    let sender = sender.and_then(|sender| Pid::from_raw(sender.try_into().ok()?));
-    sender.is_some() && sender == pid && is_ready(bytes)
+/// What a notification says (sd_notify(3)): lines, of which these two count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notice {
+    /// READY=1: the service is up.
+    pub ready: bool,
+    /// WATCHDOG=1: it finds itself well.
+    pub alive: bool,
 }
 
-/// Whether a notification has the line READY=1.
-fn is_ready(bytes: &[u8]) -> bool {
-    bytes.split(|byte| *byte == b'\n').any(|line| line == b"READY=1")
+impl Notice {
+    /// Reads a notification.
+    pub fn of(bytes: &[u8]) -> Notice {
+        let mut notice = Notice::default();
+        for line in bytes.split(|byte| *byte == b'\n') {
+            notice.ready |= line == b"READY=1";
+            notice.alive |= line == b"WATCHDOG=1";
+        }
+        notice
+    }
+}
+
+/// Reads one datagram; what process `pid` says, and nothing where it is another's.
+pub fn hear(socket: &Fd, pid: Option<Pid>) -> Notice {
+    let mut space = [0; 256];
+    let Ok((bytes, sender)) = net::receive(socket, &mut space) else { return Notice::default() };
+    let sender = sender.and_then(|sender| Pid::from_raw(sender.try_into().ok()?));
+    if sender.is_some() && sender == pid { Notice::of(bytes) } else { Notice::default() }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_ready;
+    use super::Notice;
 
     #[test]
-    fn ready_is_one_whole_line() {
-        assert!(is_ready(b"READY=1"));
-        assert!(is_ready(b"STATUS=up\nREADY=1\n"));
-        assert!(!is_ready(b"READY=10"));
-        assert!(!is_ready(b"XREADY=1"));
-        assert!(!is_ready(b"READY=0\nWATCHDOG=1"));
-        assert!(!is_ready(b""));
+    fn a_notice_is_one_whole_line() {
+        let notice = |ready, alive| Notice { ready, alive };
+        assert_eq!(Notice::of(b"READY=1"), notice(true, false));
+        assert_eq!(Notice::of(b"STATUS=up\nREADY=1\n"), notice(true, false));
+        assert_eq!(Notice::of(b"READY=10"), notice(false, false));
+        assert_eq!(Notice::of(b"XREADY=1"), notice(false, false));
+        assert_eq!(Notice::of(b"READY=0\nWATCHDOG=1"), notice(false, true));
+        assert_eq!(Notice::of(b"WATCHDOG=1\nREADY=1"), notice(true, true));
+        assert_eq!(Notice::of(b"WATCHDOG=trigger"), notice(false, false));
+        assert_eq!(Notice::of(b""), notice(false, false));
     }
 }

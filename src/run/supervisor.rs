@@ -88,7 +88,7 @@ impl Supervisor {
     pub fn hear(&mut self, index: usize, epoll: &Fd, now: Millis) {
         let (Some(unit), Some(plan)) = (self.units.get_mut(index), plan::SERVICES.get(index)) else { return };
         let Some(socket) = &unit.notify else { return };
-        if sockets::says_ready(socket, unit.pid) && unit.service.ready(now) {
+        if sockets::hear(socket, unit.pid).ready && unit.service.ready(now) {
             forget(epoll, &mut unit.notify);
             report::line().text(plan.name).text(c" ready").send();
         }
