@@ -2,6 +2,7 @@
 //! rebuild. Nothing at run time adds to it or takes from it.
 
 use core::ffi::CStr;
+use rustix::event::Timespec;
 use rustix::mount::MountFlags;
 use rustix::process::Resource;
 use static_assertions::const_assert;
@@ -99,6 +100,7 @@ pub const MOUNTS: &[Mount] = &[
     degraded(c"securityfs", c"/sys/kernel/security", API, c""),
     degraded(c"debugfs", c"/sys/kernel/debug", API, c"mode=0700"),
     degraded(c"tracefs", c"/sys/kernel/tracing", API, c"mode=0700"),
+    degraded(c"pstore", c"/sys/fs/pstore", API, c""),
     degraded(c"bpf", c"/sys/fs/bpf", API, c"mode=0700"),
     degraded(c"cgroup2", c"/sys/fs/cgroup", API, c"nsdelegate,memory_recursiveprot"),
     fatal(c"tmpfs", c"/run", SAFE, c"mode=0755"),
@@ -170,17 +172,17 @@ pub const PTRACE_SCOPE: &[u8] = b"kernel/yama/ptrace_scope=3\n";
 
 // ---- Watchdog -------------------------------------------------------------------------------------------------------
 
-/// The hardware watchdog, opened once its driver is loaded.
-pub const WATCHDOG: &CStr = c"/dev/watchdog0";
+/// Hardware watchdogs are this with a digit: the first that can be opened, once the drivers are loaded, is used.
+pub const WATCHDOG: &[u8] = b"/dev/watchdog";
 /// Its time-out in seconds until the main loop runs: a disk may take long to recover.
 pub const WATCHDOG_BOOT: i32 = 600;
-/// Its time-out in seconds while the machine runs.
+/// Its time-out in seconds while the machine runs. A device that cannot do that says what it does.
 pub const WATCHDOG_RUN: i32 = 60;
 /// Its time-out in seconds once the pods have ended: more than all of the limits from there on, so that it also sees to it
 /// that the machine ends.
 pub const WATCHDOG_STOP: i32 = 120;
-/// The main loop comes by this often to feed it.
-pub const WATCHDOG_FEED: Millis = 15_000;
+/// The main loop feeds it this often within its time-out.
+pub const WATCHDOG_FEEDS: u64 = 4;
 
 // ---- Data disk ------------------------------------------------------------------------------------------------------
 
@@ -271,8 +273,17 @@ pub struct Service {
     pub environment: &'static [&'static CStr],
     /// Its cgroup, below the root of the tree.
     pub cgroup: Text,
-    /// Where standard output and error go.
-    pub log: Text,
+    /// How it is found to live once it is ready.
+    pub watch: Watch,
+}
+
+/// How a service gives signs of life.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// It says so itself (sd_notify(3), WATCHDOG=1).
+    Told,
+    /// It answers when it is asked.
+    Asked,
 }
 
 /// Directory in a service's own mount namespace that holds its sockets, and nothing else.
@@ -299,7 +310,7 @@ pub const SERVICES: [Service; 2] = [
         arguments: &[c"containerd", c"--config=/proc/self/fd/5"],
         environment: &[c"PATH=/usr/bin", c"HOME=/", c"NOTIFY_SOCKET=/kios/notify"],
         cgroup: t(c"podruntime/runtime"),
-        log: t(c"/var/log/containerd.log"),
+        watch: Watch::Asked,
     },
     Service {
         name: t(c"kubelet"),
@@ -310,10 +321,12 @@ pub const SERVICES: [Service; 2] = [
             c"PATH=/usr/bin",
             c"HOME=/",
             c"NOTIFY_SOCKET=/kios/notify",
+            // It says WATCHDOG=1 at least twice in this time, which is less than the limit for silence.
+            c"WATCHDOG_USEC=30000000",
             c"DBUS_SYSTEM_BUS_ADDRESS=unix:path=/kios/bus",
         ],
         cgroup: t(c"podruntime/kubelet"),
-        log: t(c"/var/log/kubelet.log"),
+        watch: Watch::Told,
     },
 ];
 const_assert!(
@@ -327,14 +340,53 @@ pub const LIMITS: [(Resource, Option<u64>); 3] =
     [(Resource::Nofile, Some(1_048_576)), (Resource::Nproc, None), (Resource::Core, None)];
 /// oom_score_adj of a service (proc_pid_oom_score_adj(5)): among the last to be killed.
 pub const OOM_SCORE_ADJ: Text = t(c"-999");
-/// A start that is not ready by then is killed. Long, since containerd first takes up the shims of every running pod.
+/// A start that is not ready by then is aborted. Long, since containerd first takes up the shims of every running pod.
 pub const START_LIMIT: Millis = 300_000;
+/// How often it is said that a start takes its time.
+pub const START_TELL: Millis = 30_000;
+/// A service that is ready and gives no sign of life for this long is aborted.
+pub const SILENCE_LIMIT: Millis = 60_000;
+/// How often one that is asked is asked; whoever does not answer at once has the limit above to do so.
+pub const ASK_PAUSE: Millis = 15_000;
+/// Where containerd is asked.
+pub const CONTAINERD_SOCKET: &CStr = c"/run/containerd/containerd.sock";
+/// From SIGABRT, on which the two print what each goroutine does, to SIGKILL.
+pub const ABORT_LIMIT: Millis = 10_000;
 /// First wait before a service that ended is started again.
 pub const BACK_OFF_FIRST: Millis = 250;
 /// Longest such wait; each is twice the one before.
 pub const BACK_OFF_LAST: Millis = 30_000;
 /// A service ready for this long starts again with the first wait.
 pub const STABLE: Millis = 60_000;
+
+// ---- Logs -----------------------------------------------------------------------------------------------------------
+
+/// Directory of the logs; made on the data disk.
+pub const LOG_DIRECTORY: &CStr = c"/var/log";
+/// Files of a log, with the one that is written.
+pub const LOG_FILES: usize = 3;
+/// The logs, each newest file first: what the services print, by index into [`SERVICES`], and init's own lines.
+pub const LOGS: [[Text; LOG_FILES]; SERVICES.len() + 1] = [
+    [t(c"containerd.log"), t(c"containerd.log.1"), t(c"containerd.log.2")],
+    [t(c"kubelet.log"), t(c"kubelet.log.1"), t(c"kubelet.log.2")],
+    [t(c"init.log"), t(c"init.log.1"), t(c"init.log.2")],
+];
+/// Index of init's own in [`LOGS`].
+pub const OWN_LOG: usize = SERVICES.len();
+/// Bytes of a file of a log; before it would be longer, another one is begun.
+pub const LOG_BYTES: u64 = 8 << 20;
+/// For a log's writer that does not keep up with a burst; after that nobody waits for it until it does.
+pub const LOG_WAIT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// What a log lacks is said no more often than this.
+pub const LOSS_PAUSE: Millis = 10_000;
+/// The logs' writer is started no more often than this.
+pub const WRITER_PAUSE: Millis = 1_000;
+/// The kernel's records of crashes.
+pub const PSTORE: Text = t(c"/sys/fs/pstore");
+/// Where they are moved, below [`LOG_DIRECTORY`].
+pub const RECORDS: &CStr = c"pstore";
+
+// ---- Main loop ------------------------------------------------------------------------------------------------------
 
 /// Input devices listened to are this with a digit, as far as they are there at boot: one of them is the power button.
 pub const INPUT: &[u8] = b"/dev/input/event";
@@ -395,4 +447,3 @@ pub const STOP_SUM: Millis = PODS_LIMIT
     + SYNC_LIMIT;
 const_assert!(STOP_SUM <= 75_000);
 const_assert!(STOP_SUM < WATCHDOG_STOP.cast_unsigned() as Millis * 1_000);
-const_assert!(WATCHDOG_FEED * 2 < WATCHDOG_RUN.cast_unsigned() as Millis * 1_000);

@@ -1,4 +1,4 @@
-//! Init's own lines: `kios: [s.mmm] …`, to the console and to /dev/kmsg, each by one write.
+//! Init's own lines: `kios: [s.mmm] …`, to the console, to /dev/kmsg and to init's log, each by one write.
 //!
 //! The console is non-blocking: a stopped terminal loses lines, and does not hold PID 1. Text from outside is never part of
 //! a line unless it was checked where it came from.
@@ -9,12 +9,16 @@ use heapless::Vec;
 use rustix::io::{Errno, write};
 use rustix::process::Pid;
 use rustix::thread::sched_yield;
+use static_assertions::const_assert;
 
 use crate::error::{self, Error};
 use crate::plan::{self, Millis};
+use crate::run::logs;
 use crate::sys::stdio::Fixed;
 use crate::sys::text::{Text, t};
 use crate::sys::{clock, stdio};
+
+const_assert!(plan::KMSG_LEVEL.count_bytes() == logs::HEADER);
 
 /// Bytes of the longest line; what is longer is cut.
 const LINE_BYTES: usize = 256;
@@ -118,6 +122,12 @@ impl Line {
             sched_yield();
         }
         let _ = write(stdio::get(Fixed::Kmsg), &self.0);
+        // In the log's record the header is where the level was.
+        let length = self.0.len() - plan::KMSG_LEVEL.count_bytes();
+        if let Some(head) = self.0.first_chunk_mut() {
+            *head = logs::header(plan::OWN_LOG, length);
+        }
+        let _ = write(stdio::get(Fixed::LogIn), &self.0);
     }
 }
 

@@ -16,10 +16,10 @@ use crate::{plan, report};
 /// Where block devices are listed: one a line, its name last. A read gives whole lines (fs/seq_file.c).
 const LIST: &CStr = c"/proc/partitions";
 
-/// Mounts the data disk, or a tmpfs where there is none that can be used, and binds its directories.
-pub fn mount(step: &mut Step) -> Result<()> {
+/// Mounts the data disk, or a tmpfs where there is none that can be used, and binds its directories. `kept`: it is a disk.
+pub fn mount(step: &mut Step, kept: &mut bool) -> Result<()> {
     match mount_disk() {
-        Ok(()) => {}
+        Ok(()) => *kept = true,
         Err(error) => {
             step.degrade(error);
             report::line().text(c"running from memory").send();

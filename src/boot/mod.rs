@@ -45,6 +45,8 @@ pub struct Machine {
     pub isolation: Isolation,
     /// The hardware watchdog, where there is one.
     pub watchdog: Option<Fd>,
+    /// Whether /var is on a disk.
+    pub kept: bool,
 }
 
 /// A running step: collects what it had to do without.
@@ -86,7 +88,7 @@ const STEPS: [(Text, Run); 12] = [
     (t(c"mounts"), |step, _| mounts::mount_all(step).map(|()| console::leave_redirection())),
     (t(c"modules"), |step, machine| modules::load_early(step, &mut machine.watchdog)),
     (t(c"kernel"), |step, _| kernel::set(step)),
-    (t(c"data"), |step, _| data::mount(step)),
+    (t(c"data"), |step, machine| data::mount(step, &mut machine.kept)),
     (t(c"identity"), |step, _| identity::set(step)),
     (t(c"cgroups"), |step, machine| cgroups::make(step, &mut machine.cgroups)),
     (t(c"isolation"), |step, machine| isolation::decide(step, &mut machine.isolation)),
@@ -131,6 +133,7 @@ pub fn boot() -> Option<Machine> {
         cgroups: Cgroups::default(),
         isolation: Isolation::default(),
         watchdog: None,
+        kept: false,
     };
     for (at, (name, run)) in (1u64..).zip(STEPS) {
         let began = clock::since_power_on();

@@ -34,9 +34,13 @@ pub fn load_root(step: &mut Step) {
 pub fn load_early(step: &mut Step, watchdog: &mut Option<Fd>) -> Result<()> {
     finish(step, load(&plan::EARLY_MODULES));
     // A machine without one says nothing of it.
-    *watchdog = file::open(CWD, plan::WATCHDOG, OFlags::WRONLY).ok();
+    let mut path = Path::new();
+    *watchdog = (b'0'..=b'9').find_map(|digit| {
+        path.set(&[plan::WATCHDOG, &[digit]]);
+        file::open(CWD, path.get(), OFlags::WRONLY).ok()
+    });
     if let Some(device) = watchdog {
-        step.check(watchdog::set_timeout(device, plan::WATCHDOG_BOOT).during(plan::WATCHDOG));
+        watchdog::set_timeout(device, plan::WATCHDOG_BOOT);
     }
     Ok(())
 }

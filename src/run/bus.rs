@@ -6,6 +6,7 @@
 
 use rustix::event::epoll;
 use rustix::fd::AsFd;
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::{Errno, read};
 use rustix::process::Pid;
 
@@ -138,6 +139,7 @@ impl Bus {
                 Next::Send => net::send(connection, peer.answer(), None).ok()?,
                 Next::SendLock => {
                     let (ours, theirs) = file::pipe().ok()?;
+                    fcntl_setfl(&ours, OFlags::NONBLOCK).ok()?;
                     net::send(connection, peer.answer(), Some(theirs.as_fd())).ok()?;
                     forget(epoll, &mut self.lock);
                     watch(epoll, &ours, Source::Lock);

@@ -3,12 +3,16 @@
 
 pub mod bus;
 pub mod dbus;
+pub mod liveness;
+pub mod logs;
 pub mod power;
+pub mod records;
 pub mod service;
 pub mod signals;
 pub mod sockets;
 pub mod spawn;
 mod supervisor;
+mod unit;
 
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -130,9 +134,7 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
             report::degraded(&error);
         }
     }
-    if let Some(device) = &machine.watchdog {
-        let _ = watchdog::set_timeout(device, plan::WATCHDOG_RUN);
-    }
+    let mut feeding = machine.watchdog.as_ref().map(Feeding::begin);
     services.tend(machine, &epoll, now());
     // Beside containerd's start, which does not need them.
     if let Err(error) = boot::load_late() {
@@ -145,9 +147,8 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
         let pods = ending.map_or(Millis::MAX, |ending| ending.deadline().min(services.pods_deadline()));
         let deadline = services.deadline().min(pods);
         let mut timeout = if more_to_reap { 0 } else { deadline.saturating_sub(now()) };
-        if let Some(device) = &machine.watchdog {
-            watchdog::feed(device);
-            timeout = timeout.min(plan::WATCHDOG_FEED);
+        if let Some(feeding) = &mut feeding {
+            timeout = timeout.min(feeding.feed(now()));
         }
         let got = match file::wait(&epoll, &mut events, timeout) {
             Ok(got) => got,
@@ -205,6 +206,36 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
     }
 }
 
+/// The hardware watchdog while the machine runs. What is fed is a loop that came by: not one that is stuck.
+struct Feeding<'a> {
+    device: &'a Fd,
+    every: Millis,
+    due: Millis,
+}
+
+impl Feeding<'_> {
+    fn begin(device: &Fd) -> Feeding<'_> {
+        let seconds = watchdog::set_timeout(device, plan::WATCHDOG_RUN);
+        report::line().text(c"watchdog ").number(seconds).text(c"s").send();
+        Feeding { device, every: feed_every(seconds), due: 0 }
+    }
+
+    /// Feeds it if that is due; how long until it is due again, in milliseconds.
+    fn feed(&mut self, now: Millis) -> Millis {
+        if now >= self.due {
+            watchdog::feed(self.device);
+            self.due = now.saturating_add(self.every);
+        }
+        self.due.saturating_sub(now)
+    }
+}
+
+/// How often a watchdog is fed that acts after that many seconds, in milliseconds. One that does not say so is taken for the
+/// shortest there are.
+fn feed_every(seconds: u64) -> Millis {
+    seconds.max(1).saturating_mul(1_000) / plan::WATCHDOG_FEEDS
+}
+
 /// What is left after a batch of reaping.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Left {
@@ -227,4 +258,15 @@ pub fn reap(mut each: impl FnMut(Pid, WaitStatus)) -> Left {
         }
     }
     Left::Ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::feed_every;
+
+    #[test]
+    fn a_watchdog_is_fed_in_time_whatever_its_own() {
+        assert_eq!(feed_every(60), 15_000);
+        assert_eq!((feed_every(2), feed_every(1), feed_every(0)), (500, 250, 250));
+    }
 }

@@ -1,6 +1,6 @@
 //! The state of one service, as a pure machine: events and the time go in, what is due comes out.
 
-use crate::plan::{BACK_OFF_FIRST, BACK_OFF_LAST, Millis, STABLE, START_LIMIT};
+use crate::plan::{ABORT_LIMIT, BACK_OFF_FIRST, BACK_OFF_LAST, Millis, SILENCE_LIMIT, STABLE, START_LIMIT, START_TELL};
 
 /// Where a service is in its life. Times are milliseconds since power-on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,14 +14,40 @@ pub enum State {
     Starting {
         /// When it was started.
         since: Millis,
-        /// Whether it was killed for being late.
-        killed: bool,
+        /// When it was last said that it takes its time.
+        told: Millis,
     },
     /// Running and ready.
     Ready {
         /// When it became ready.
         since: Millis,
+        /// When it last gave a sign of life.
+        heard: Millis,
     },
+    /// Running, and told to end by SIGABRT, for which Go programs print what each goroutine does.
+    Aborted {
+        /// When.
+        since: Millis,
+    },
+    /// Running, and killed.
+    Killed,
+}
+
+/// What is to be done about a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing yet.
+    Nothing,
+    /// Start it.
+    Start,
+    /// Say that it still starts.
+    Tell,
+    /// Abort it, since it did not become ready.
+    AbortLate,
+    /// Abort it, since it gave no sign of life.
+    AbortSilent,
+    /// Kill it.
+    Kill,
 }
 
 /// A service's state and its next back-off.
@@ -42,54 +68,74 @@ impl Service {
         matches!(self.state, State::Ready { .. })
     }
 
-    /// Whether it is to be started now.
-    pub fn is_due(&self, now: Millis) -> bool {
-        matches!(self.state, State::Down { due } if due <= now)
-    }
-
     /// It was started.
     pub fn started(&mut self, now: Millis) {
-        self.state = State::Starting { since: now, killed: false };
+        self.state = State::Starting { since: now, told: now };
     }
 
     /// It says it is ready; true the first time.
     pub fn ready(&mut self, now: Millis) -> bool {
         let first = matches!(self.state, State::Starting { .. });
         if first {
-            self.state = State::Ready { since: now };
+            self.state = State::Ready { since: now, heard: now };
         }
         first
     }
 
-    /// Whether its start takes too long; true once, for the caller to kill it.
-    pub fn is_overdue(&mut self, now: Millis) -> bool {
-        match &mut self.state {
-            State::Starting { since, killed } if !*killed && now.saturating_sub(*since) >= START_LIMIT => {
-                *killed = true;
-                true
-            }
-            _ => false,
+    /// It gave a sign of life, or cannot be blamed for giving none.
+    pub fn heard(&mut self, now: Millis) {
+        if let State::Ready { heard, .. } = &mut self.state {
+            *heard = now;
         }
     }
 
-    /// It ended, or could not be started. Returns the wait until the next start.
-    pub fn ended(&mut self, now: Millis) -> Millis {
-        if matches!(self.state, State::Ready { since } if now.saturating_sub(since) >= STABLE) {
+    /// What is due by now. All but a start is due once.
+    pub fn due(&mut self, now: Millis) -> Due {
+        if now < self.deadline() {
+            return Due::Nothing;
+        }
+        match &mut self.state {
+            State::Down { .. } => return Due::Start,
+            State::Starting { since, told } => {
+                if now < since.saturating_add(START_LIMIT) {
+                    *told = now;
+                    return Due::Tell;
+                }
+            }
+            State::Ready { .. } => {
+                self.state = State::Aborted { since: now };
+                return Due::AbortSilent;
+            }
+            State::Aborted { .. } | State::Killed => {
+                self.state = State::Killed;
+                return Due::Kill;
+            }
+        }
+        self.state = State::Aborted { since: now };
+        Due::AbortLate
+    }
+
+    /// It ended, or could not be started. Returns the wait until the next start; none where it is not to blame.
+    pub fn ended(&mut self, now: Millis, blamed: bool) -> Millis {
+        if matches!(self.state, State::Ready { since, .. } if now.saturating_sub(since) >= STABLE) {
             self.back_off = BACK_OFF_FIRST;
         }
-        let wait = self.back_off;
-        self.back_off = wait.saturating_mul(2).min(BACK_OFF_LAST);
+        let wait = if blamed { self.back_off } else { 0 };
+        if blamed {
+            self.back_off = wait.saturating_mul(2).min(BACK_OFF_LAST);
+        }
         self.state = State::Down { due: now.saturating_add(wait) };
         wait
     }
 
-    /// When this service next needs the loop, if no event comes before: its next start, the end of its start's limit, or
-    /// never, which is MAX.
+    /// When something is next due, if no event comes before; never is MAX.
     pub fn deadline(&self) -> Millis {
         match self.state {
             State::Down { due } => due,
-            State::Starting { since, killed: false } => since.saturating_add(START_LIMIT),
-            State::Starting { killed: true, .. } | State::Ready { .. } => Millis::MAX,
+            State::Starting { since, told } => since.saturating_add(START_LIMIT).min(told.saturating_add(START_TELL)),
+            State::Ready { heard, .. } => heard.saturating_add(SILENCE_LIMIT),
+            State::Aborted { since } => since.saturating_add(ABORT_LIMIT),
+            State::Killed => Millis::MAX,
         }
     }
 }
@@ -105,35 +151,75 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A service that is ready since `now`.
+    fn ready_at(now: Millis) -> Service {
+        let mut service = Service::new();
+        service.started(now);
+        assert!(service.ready(now));
+        service
+    }
+
     #[test]
     fn back_off_doubles_to_its_cap() {
         let mut service = Service::new();
-        let waits: Vec<_> = (0..9).map(|_| service.ended(0)).collect();
+        let waits: Vec<_> = (0..9).map(|_| service.ended(0, true)).collect();
         assert_eq!(waits, [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
     }
 
     #[test]
     fn a_stable_service_starts_again_with_the_first_wait() {
         let mut service = Service::new();
-        service.ended(0);
-        service.ended(0);
+        service.ended(0, true);
+        service.ended(0, true);
         service.started(1_000);
         assert!(service.ready(2_000));
-        assert_eq!(service.ended(2_000 + STABLE - 1), 1_000);
+        assert_eq!(service.ended(2_000 + STABLE - 1, true), 1_000);
         service.started(100_000);
         assert!(service.ready(100_000));
-        assert_eq!(service.ended(100_000 + STABLE), BACK_OFF_FIRST);
+        assert_eq!(service.ended(100_000 + STABLE, true), BACK_OFF_FIRST);
     }
 
     #[test]
-    fn a_late_start_is_killed_once() {
+    fn an_end_that_is_not_its_fault_costs_nothing() {
+        let mut service = Service::new();
+        assert_eq!(service.ended(0, true), 250);
+        service.started(300);
+        assert_eq!(service.ended(400, false), 0);
+        assert_eq!(service.due(400), Due::Start);
+        service.started(400);
+        assert_eq!(service.ended(500, true), 500);
+    }
+
+    #[test]
+    fn a_late_start_is_told_then_aborted_then_killed() {
         let mut service = Service::new();
         service.started(10);
-        assert!(!service.is_overdue(START_LIMIT + 9));
-        assert_eq!(service.deadline(), START_LIMIT + 10);
-        assert!(service.is_overdue(START_LIMIT + 10));
-        assert!(!service.is_overdue(START_LIMIT + 11));
-        assert_eq!(service.deadline(), Millis::MAX);
+        assert_eq!(service.due(9 + START_TELL), Due::Nothing);
+        for tell in 1..START_LIMIT / START_TELL {
+            assert_eq!(service.due(10 + tell * START_TELL), Due::Tell);
+            assert_eq!(service.due(10 + tell * START_TELL), Due::Nothing);
+        }
+        let late = 10 + START_LIMIT;
+        assert_eq!(service.deadline(), late);
+        assert_eq!(service.due(late - 1), Due::Nothing);
+        assert_eq!(service.due(late), Due::AbortLate);
+        assert!(!service.ready(late), "it is too late");
+        assert_eq!(service.due(late + ABORT_LIMIT - 1), Due::Nothing);
+        assert_eq!(service.due(late + ABORT_LIMIT), Due::Kill);
+        assert_eq!((service.due(Millis::MAX - 1), service.deadline()), (Due::Nothing, Millis::MAX));
+    }
+
+    #[test]
+    fn silence_counts_from_the_last_sign_of_life() {
+        let mut service = ready_at(100);
+        assert_eq!(service.due(99 + SILENCE_LIMIT), Due::Nothing);
+        service.heard(90 + SILENCE_LIMIT);
+        let last = 90 + 2 * SILENCE_LIMIT;
+        assert_eq!((service.due(last - 1), service.due(last)), (Due::Nothing, Due::AbortSilent));
+        assert!(!service.is_ready());
+        // A sign of life that comes too late does not count.
+        service.heard(last + 1);
+        assert_eq!(service.due(last + ABORT_LIMIT), Due::Kill);
     }
 
     #[test]
@@ -147,22 +233,41 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens, in whatever order: a service that is down is due again within the cap, and one that runs is
-        /// never due, so that it is never started twice.
+        /// Whatever happens, in whatever order, with the clock of a loop that comes by at each deadline or later: a service
+        /// that is down is due again within the cap; one that runs is never started twice; one that is neither ready nor
+        /// heard of is killed within its limits; and the loop is never asked to come by at a time that has passed for nothing.
         #[test]
-        fn never_given_up_and_never_started_twice(events in proptest::collection::vec((0u8..4, 0u64..100_000), 0..200)) {
+        fn never_given_up_never_started_twice_never_left_hanging(
+            events in proptest::collection::vec((0u8..6, 0u64..100_000), 0..300)
+        ) {
             let mut service = Service::new();
-            let (mut now, mut running) = (0, false);
+            let (mut now, mut running, mut quiet, mut killed) = (0, false, 0, false);
             for (event, pause) in events {
                 now += pause;
                 match event {
-                    0 if service.is_due(now) => { prop_assert!(!running); service.started(now); running = true; }
-                    1 => { prop_assert!(!service.ready(now) || running); }
-                    2 if running => { let wait = service.ended(now); prop_assert!((BACK_OFF_FIRST..=BACK_OFF_LAST).contains(&wait)); running = false; }
-                    _ => { let _ = service.is_overdue(now); }
+                    0 => { let ready = service.ready(now); prop_assert!(!ready || running); if ready { quiet = now; } }
+                    1 if running && service.is_ready() => { service.heard(now); quiet = now; }
+                    2 | 3 if running => {
+                        let wait = service.ended(now, event == 2);
+                        let waits = if event == 2 { BACK_OFF_FIRST..=BACK_OFF_LAST } else { 0..=0 };
+                        prop_assert!(waits.contains(&wait));
+                        running = false;
+                    }
+                    _ => {}
                 }
-                prop_assert!(running || service.is_due(now + BACK_OFF_LAST));
-                prop_assert!(!running || !service.is_due(Millis::MAX));
+                let before = service.deadline();
+                match service.due(now) {
+                    Due::Start => { prop_assert!(!running && before <= now); service.started(now); running = true; killed = false; quiet = now; }
+                    Due::Kill => { prop_assert!(running && !killed); killed = true; }
+                    Due::Nothing => prop_assert!(before > now),
+                    Due::Tell | Due::AbortLate | Due::AbortSilent => prop_assert!(running && before <= now),
+                }
+                prop_assert!(service.deadline() > now);
+                if running {
+                    prop_assert!(killed || service.deadline() <= quiet.max(now) + START_LIMIT + ABORT_LIMIT);
+                } else {
+                    prop_assert!(service.deadline() <= now + BACK_OFF_LAST);
+                }
             }
         }
     }

@@ -1,19 +1,20 @@
 //! Starting a service: everything between the fork and the program's first instruction.
 
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::CWD;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
 use rustix::process::{Pid, Rlimit, setrlimit, setsid};
 
+use super::logs;
 use super::sockets::{self, Sockets};
 use crate::boot::{Isolation, Machine, kernel_put};
 use crate::error::{During, Error, Result};
-use crate::plan::{self, Service};
+use crate::plan;
 use crate::report;
 use crate::sys::fd::Fd;
 use crate::sys::stdio::{self, Fixed};
 use crate::sys::text::t;
-use crate::sys::{file, process, seccomp, signal};
+use crate::sys::{process, seccomp, signal};
 
 /// A service that was started: its process, and init's end of its sockets.
 pub struct Started {
@@ -30,6 +31,8 @@ pub struct Started {
 pub fn start(index: usize, machine: &Machine) -> Result<Started> {
     let (program, config) = machine.programs.of(index)?;
     let sockets = sockets::listen(index == plan::KUBELET)?;
+    // Without one, what the service prints is lost.
+    let output = logs::drain(index).map_err(|error| report::degraded(&error)).ok();
     let cgroup = machine.cgroups.services.get(index).and_then(Option::as_ref).map(Fd::as_fd);
     let forked = process::fork(cgroup).during(c"fork").or_else(|error| {
         // Its cgroup is gone: pods may remove one that is empty.
@@ -40,7 +43,7 @@ pub fn start(index: usize, machine: &Machine) -> Result<Started> {
         return Ok(Started { pid, notify: sockets.notify, bus: sockets.bus });
     }
     let Some(service) = plan::SERVICES.get(index) else { process::exit(1) };
-    let error = match prepare(service, config, &sockets, &machine.isolation) {
+    let error = match prepare(config, &sockets, output.as_ref(), &machine.isolation) {
         Err(error) => error,
         Ok(()) => {
             Error { what: service.program, errno: process::execute(program, service.arguments, service.environment) }
@@ -52,31 +55,23 @@ pub fn start(index: usize, machine: &Machine) -> Result<Started> {
 
 /// Makes this process what the service expects to start as: first apart from PID 1, so that whatever pods put in the way of
 /// the rest gives them nothing of it. Errors: of what the service must not start without.
-fn prepare(service: &Service, config: BorrowedFd<'_>, sockets: &Sockets, isolation: &Isolation) -> Result<()> {
+fn prepare(config: BorrowedFd<'_>, sockets: &Sockets, output: Option<&Fd>, isolation: &Isolation) -> Result<()> {
     own_namespace(sockets)?;
     isolation.enter()?;
     seccomp::keep_from_namespaces().during(c"seccomp")?;
-    stdio::install(config, Fixed::Config, true).during(service.config)?;
+    stdio::install(config, Fixed::Config, true).during(c"dup")?;
+    if let Some(output) = output {
+        for fixed in [Fixed::Output, Fixed::Error] {
+            stdio::install(output.as_fd(), fixed, true).during(c"dup")?;
+        }
+    }
     setsid().during(c"setsid")?;
     go_without(kernel_put(CWD, t(c"/proc/self/oom_score_adj"), plan::OOM_SCORE_ADJ));
     for (resource, limit) in plan::LIMITS {
         go_without(setrlimit(resource, Rlimit { current: limit, maximum: limit }).during(c"set limits"));
     }
-    go_without(open_log(service));
     // The last of what may print: a broken console must not end this process by SIGPIPE.
     signal::unblock_all().during(c"unblock signals")
-}
-
-/// Opens the service's log: here and not in PID 1, which a frozen disk must not hold. A FIFO in its place does not hold
-/// this process either. Without one, the service's output is lost.
-fn open_log(service: &Service) -> Result<()> {
-    let how = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
-    let safely = OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;
-    let log = file::create(CWD, service.log.get(), how | safely, Mode::from_raw_mode(0o600)).during(service.log)?;
-    for fixed in [Fixed::Output, Fixed::Error] {
-        stdio::install(log.as_fd(), fixed, true).during(service.log)?;
-    }
-    Ok(())
 }
 
 /// For what a service can do without: one line says so.

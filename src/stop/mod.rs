@@ -13,7 +13,7 @@ use crate::boot::Machine;
 use crate::error::{During, Error, Result};
 use crate::plan::{self, Millis};
 use crate::report;
-use crate::run::{self, Ending, Left, Request, Supervisor, now};
+use crate::run::{self, Ending, Left, Request, Supervisor, logs, now};
 use crate::sys::text::{Text, t};
 use crate::sys::{file, process, signal, watchdog};
 
@@ -21,13 +21,15 @@ use crate::sys::{file, process, signal, watchdog};
 pub fn stop(mut machine: Machine, services: &Supervisor, ending: Ending) -> ! {
     let end = ending.since.saturating_add(plan::STOP_SUM);
     if let Some(device) = &machine.watchdog {
-        let _ = watchdog::set_timeout(device, plan::WATCHDOG_STOP);
+        watchdog::set_timeout(device, plan::WATCHDOG_STOP);
     }
     for (index, service) in plan::SERVICES.iter().enumerate().rev() {
         if let Some(pid) = services.pid(index) {
             stop_service(service, pid);
         }
     }
+    // What is said from here on is not in init's log: the writer ends too.
+    logs::close();
     end_processes();
     run_child(t(c"save"), plan::SAVE_LIMIT, save);
     // What the phases before did not take is the disks'. A watchdog that refused the longer time-out is fed once for each:

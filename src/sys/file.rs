@@ -5,13 +5,13 @@
 
 use core::ffi::CStr;
 use linux_raw_sys::general::{
-    __NR_epoll_create1, __NR_epoll_pwait, __NR_fsmount, __NR_fsopen, __NR_openat, __NR_pipe2, EPOLL_CLOEXEC,
-    FSOPEN_CLOEXEC, O_CLOEXEC, O_NONBLOCK,
+    __NR_epoll_create1, __NR_epoll_pwait, __NR_fsmount, __NR_fsopen, __NR_getdents64, __NR_openat, __NR_pipe2,
+    EPOLL_CLOEXEC, FSOPEN_CLOEXEC, O_CLOEXEC,
 };
 use rustix::event::epoll::Event;
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Result;
+use rustix::io::{Errno, Result, read};
 use rustix::mount::MountAttrFlags;
 
 use super::arch::syscall;
@@ -57,14 +57,34 @@ pub fn epoll() -> Result<Fd> {
     Fd::from_answer(unsafe { syscall(__NR_epoll_create1, [EPOLL_CLOEXEC as usize, 0, 0, 0, 0, 0]) })
 }
 
-/// A pipe, close-on-exec and non-blocking: its end to read, its end to write (pipe2(2)). Errors: EMFILE, ENFILE.
+/// A pipe, close-on-exec: its end to read, its end to write (pipe2(2)). Errors: EMFILE, ENFILE.
 pub fn pipe() -> Result<(Fd, Fd)> {
     let mut ends: [RawFd; 2] = [-1; 2];
-    let arguments = [(&raw mut ends).expose_provenance(), (O_CLOEXEC | O_NONBLOCK) as usize, 0, 0, 0, 0];
+    let arguments = [(&raw mut ends).expose_provenance(), O_CLOEXEC as usize, 0, 0, 0, 0];
     // SAFETY: `ends` is writable for two ints.
     check(unsafe { syscall(__NR_pipe2, arguments) })?;
     let [read, write] = ends.map(|end| Fd::from_answer(end as isize));
     Ok((read?, write?))
+}
+
+/// Reads as many bytes as `space` has; false where there are no more before.
+pub fn fill(from: BorrowedFd<'_>, mut space: &mut [u8]) -> bool {
+    while !space.is_empty() {
+        match read(from, &mut *space) {
+            Ok(got @ 1..) => space = space.get_mut(got..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// Reads entries of a directory into `space` (getdents64(2)); how many bytes they take, 0 at the end. Errors: ENOENT for
+/// one that was removed; EINVAL where not even one fits.
+pub fn entries(directory: &Fd, space: &mut [u8]) -> Result<usize> {
+    let arguments = [fd_argument(directory.as_raw_fd()), space.as_mut_ptr().expose_provenance(), space.len(), 0, 0, 0];
+    // SAFETY: `space` is writable for that many bytes.
+    check(unsafe { syscall(__NR_getdents64, arguments) })
 }
 
 /// Waits for events, at most `timeout` milliseconds (epoll_pwait(2)); the number of those filled in, 0 after the time.

@@ -3,8 +3,8 @@
 use core::ffi::CStr;
 use core::mem::size_of;
 use linux_raw_sys::general::{
-    __NR_accept4, __NR_bind, __NR_getsockopt, __NR_ioctl, __NR_listen, __NR_recvmsg, __NR_sendmsg, __NR_setsockopt,
-    __NR_socket, O_CLOEXEC, O_NONBLOCK, iovec,
+    __NR_accept4, __NR_bind, __NR_connect, __NR_getsockopt, __NR_ioctl, __NR_listen, __NR_recvmsg, __NR_sendmsg,
+    __NR_setsockopt, __NR_socket, O_CLOEXEC, O_NONBLOCK, iovec,
 };
 use linux_raw_sys::ioctl::{SIOCGIFFLAGS, SIOCSIFFLAGS};
 use linux_raw_sys::net::{
@@ -84,7 +84,17 @@ pub fn listen(path: &CStr) -> Result<Fd> {
     Ok(socket)
 }
 
+/// A UNIX stream connected to `path`, non-blocking. Errors: of socket(2) and connect(2); EAGAIN where nobody takes it.
+pub fn connect(path: &CStr) -> Result<Fd> {
+    addressed(path, SOCK_STREAM, __NR_connect)
+}
+
 fn bound(path: &CStr, kind: u32) -> Result<Fd> {
+    addressed(path, kind, __NR_bind)
+}
+
+/// A socket on which bind(2) or connect(2), which take the same arguments, was called with `path`.
+fn addressed(path: &CStr, kind: u32, call: u32) -> Result<Fd> {
     let socket = socket(AF_UNIX, kind)?;
     let mut address = UnixAddress { family: u16::try_from(AF_UNIX).unwrap_or(1), path: [0; 108] };
     if path.count_bytes() >= address.path.len() {
@@ -95,9 +105,7 @@ fn bound(path: &CStr, kind: u32) -> Result<Fd> {
     }
     let fd = fd_argument(socket.as_raw_fd());
     // SAFETY: `address` is a sockaddr_un of the size given and outlives the call.
-    check(unsafe {
-        syscall(__NR_bind, [fd, (&raw const address).expose_provenance(), size_of::<UnixAddress>(), 0, 0, 0])
-    })?;
+    check(unsafe { syscall(call, [fd, (&raw const address).expose_provenance(), size_of::<UnixAddress>(), 0, 0, 0]) })?;
     Ok(socket)
 }
 

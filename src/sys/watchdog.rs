@@ -1,7 +1,7 @@
 //! The hardware watchdog (Documentation/watchdog/watchdog-api.rst): resets a machine whose init no longer runs.
 
 use linux_raw_sys::general::__NR_ioctl;
-use linux_raw_sys::ioctl::WDIOC_SETTIMEOUT;
+use linux_raw_sys::ioctl::{WDIOC_GETPRETIMEOUT, WDIOC_GETTIMEOUT, WDIOC_SETTIMEOUT};
 use rustix::fd::AsRawFd;
 use rustix::io::{Result, write};
 
@@ -14,18 +14,26 @@ pub fn feed(device: &Fd) {
     let _ = write(device, b"0");
 }
 
-/// Lets it stop once it is closed, where the driver allows that.
+/// Lets it stop once it is closed, where the driver allows that: with nowayout it does not.
 pub fn release(device: &Fd) {
     let _ = write(device, b"V");
 }
 
-/// Sets the time-out, in seconds, and begins it anew. Errors: EINVAL for one that the device cannot do, which keeps its own;
-/// EOPNOTSUPP.
-pub fn set_timeout(device: &Fd, mut seconds: i32) -> Result<()> {
-    let address = (&raw mut seconds).expose_provenance();
-    // SAFETY: the request reads and writes one int, the time-out that the device took; nobody reads that here.
-    check(unsafe {
-        syscall(__NR_ioctl, [fd_argument(device.as_raw_fd()), WDIOC_SETTIMEOUT as usize, address, 0, 0, 0])
-    })
-    .map(|_| ())
+/// Asks for a time-out, in seconds, and begins it anew: a device that cannot do it keeps its own. Returns after how many
+/// seconds it acts now, by what it says itself: its time-out, less the pretimeout by which some come first; 0 where it
+/// does not say.
+pub fn set_timeout(device: &Fd, seconds: i32) -> u64 {
+    let _ = exchange(device, WDIOC_SETTIMEOUT, seconds);
+    let timeout = exchange(device, WDIOC_GETTIMEOUT, 0).unwrap_or(0);
+    // Most have none.
+    let before = exchange(device, WDIOC_GETPRETIMEOUT, 0).unwrap_or(0);
+    u64::try_from(timeout.saturating_sub(before)).unwrap_or(0)
+}
+
+/// A request that takes an int, and answers with one. Errors: ENOTTY, EOPNOTSUPP, EINVAL.
+fn exchange(device: &Fd, request: u32, mut value: i32) -> Result<i32> {
+    let address = (&raw mut value).expose_provenance();
+    // SAFETY: each of the requests reads or writes one int, or both.
+    check(unsafe { syscall(__NR_ioctl, [fd_argument(device.as_raw_fd()), request as usize, address, 0, 0, 0]) })?;
+    Ok(value)
 }

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use kios_init::plan;
+
 use crate::common::machine::Machine;
 use crate::common::setup::Setup;
 use crate::common::wait_for;
@@ -9,9 +11,12 @@ use crate::common::wait_for;
 /// Issue 3: resident memory of init, in KiB.
 const RESIDENT_MAX: u64 = 128;
 
-/// Waits until init has no child but the services; then its resident memory and number of descriptors.
+/// Init's children: the services, with a drain each of what they print, and the logs' writer.
+const CHILDREN: usize = 2 * plan::SERVICES.len() + 1;
+
+/// Waits until init has no other children; then its resident memory and number of descriptors.
 fn settled(machine: &Machine) -> (u64, usize) {
-    wait_for("all orphans reaped", || (machine.init.children().len() == 2).then_some(()));
+    wait_for("all orphans reaped", || (machine.init.children().len() == CHILDREN).then_some(()));
     assert!(machine.init.children().iter().all(|child| child.stat(3).as_deref() != Some("Z")));
     (machine.init.resident(), machine.init.descriptors().len())
 }

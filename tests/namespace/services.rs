@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use kios_init::plan::{self, CONTAINERD, KUBELET};
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::process::Resource;
@@ -54,12 +55,14 @@ fn assert_descriptors(machine: &Machine, process: Process, service: &plan::Servi
     let open = process.descriptors();
     assert_eq!(open.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 5], "{open:?}");
     assert_eq!(fs::metadata(process.file("fd/0")).unwrap().rdev(), nix::sys::stat::makedev(1, 3), "/dev/null");
-    let log = identity(process.sees(text(service.log)));
-    assert_eq!((identity(process.file("fd/1")), identity(process.file("fd/2"))), (log, log));
+    let target = |number: &str| fs::read_link(process.file(number)).unwrap();
+    let pipe = target("fd/1");
+    assert!(pipe.to_str().unwrap().starts_with("pipe:") && pipe == target("fd/2"), "{pipe:?}");
     assert_eq!(identity(process.file("fd/5")), identity(machine.beneath(text(service.config))));
     let flags = |number| process.read(&format!("fdinfo/{number}")).lines().nth(1).unwrap().replace("flags:\t", "");
     let mode = |number| u32::from_str_radix(&flags(number), 8).unwrap() & 3;
     assert_eq!((mode(1), mode(2), mode(5)), (1, 1, 0), "logs are written only, configuration is read only");
+    assert_eq!(u32::from_str_radix(&flags(1), 8).unwrap() & libc::O_NONBLOCK.cast_unsigned(), 0, "who prints may wait");
 }
 
 fn assert_limits(machine: &Machine, process: Process, service: &plan::Service) {

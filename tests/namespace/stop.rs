@@ -85,7 +85,6 @@ fn each_signal_asks_for_its_end() {
 fn other_signals_do_nothing() {
     let mut machine = Setup::new("ready", "ready").boot().ready();
     let place = machine.log.lines().len();
-    let services = machine.init.children();
     // SIGKILL and SIGSTOP come from outside the namespace here; inside, the kernel keeps them from process 1.
     let ends = [2, 10, 12, 15, 30, 37, 38, 39];
     for number in (1..=64).filter(|number| ![9, 19].contains(number) && !ends.contains(number)) {
@@ -98,7 +97,7 @@ fn other_signals_do_nothing() {
     let lines = machine.log.end();
     let own: Vec<_> = without_late_modules(&lines[place..]).collect();
     assert_eq!(own[0].text, "stopping for reboot", "{own:?}");
-    assert_eq!(services.len(), 2);
+    assert!(!machine.log.begins("containerd (pid") && !machine.log.begins("kubelet (pid"));
 }
 
 /// Design §2: what the machine cannot go on without is said with its step, and it restarts after the plan's pause, no

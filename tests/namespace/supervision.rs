@@ -10,8 +10,8 @@ use crate::common::setup::{Setup, text};
 
 /// How much earlier or later than planned a start may seem on a loaded test machine, in milliseconds: lines are stamped
 /// when they are written.
-const EARLY: u64 = 20;
-const LATE: u64 = 1_500;
+pub const EARLY: u64 = 20;
+pub const LATE: u64 = 1_500;
 
 /// Waits for `tries` failed starts of a service, each with a line that has `failure` and the next wait in it, and checks
 /// that the waits double and that the next start comes after them, not before.
@@ -130,4 +130,31 @@ fn without_containerd_no_kubelet_starts() {
     let failure = format!("start containerd: {path}: ENOENT, next try in ");
     assert_backs_off(&machine, &failure, &failure, 3);
     assert!(!machine.log.has("start kubelet") && !machine.log.has("started"));
+}
+
+/// Issue 5: a kubelet that ends while containerd is not ready ends for want of it: that does not count.
+#[test]
+fn kubelet_is_not_blamed_for_containerd() {
+    let machine = Setup::new("mark /run/waiting\nwait /run/go\nready", "ready").boot();
+    machine.marked("/run/waiting");
+    machine.go("/run/go");
+    let machine = machine.ready();
+    std::fs::remove_file(machine.init.sees("/run/go")).unwrap();
+    let end = |index: usize| kill(Pid::from_raw(machine.service(index).unwrap().0), Signal::SIGKILL).unwrap();
+    let mut place = machine.log.lines().len();
+    let mut after = |text: &str| {
+        let (at, line) = machine.log.expect_after(place, text);
+        place = at + 1;
+        line
+    };
+    end(CONTAINERD);
+    after("started containerd");
+    end(KUBELET);
+    assert!(after("kubelet (pid ").text.ends_with("ms, next try once containerd is ready"));
+    machine.go("/run/go");
+    let ready = after("containerd ready");
+    assert!(after("started kubelet").at - ready.at <= LATE);
+    after("kubelet ready");
+    end(KUBELET);
+    assert_eq!(after("kubelet (pid ").number("next try in ", "ms"), BACK_OFF_FIRST);
 }

@@ -5,9 +5,10 @@
 #![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod bus;
+mod cri;
 mod launch;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -41,6 +42,12 @@ fn main() {
             "wait" => wait_for(|| Path::new(value).exists()),
             "orphans" => orphans(value.parse().expect("number of orphans")),
             "ignore-term" => ignore(Signal::SIGTERM),
+            "ignore-abort" => ignore(Signal::SIGABRT),
+            "alive-from-child" => leave_behind(|| notify("WATCHDOG=1")),
+            "print" => println!("{value}"),
+            "print-lines" => print_lines(value.parse().expect("number of lines")),
+            "answer" => cri::answer(),
+            "backlog" => cri::backlog(),
             "stubborn-child" => stubborn_child(),
             "descriptors" => descriptors(value.parse().expect("number of descriptors")),
             "tmpfs" => tmpfs(value),
@@ -127,6 +134,15 @@ fn descriptors(number: usize) {
     for _ in 0..number {
         std::mem::forget(std::fs::File::open("/dev/null").expect("descriptor"));
     }
+}
+
+/// Prints that many numbered lines of 64 bytes each.
+fn print_lines(number: usize) {
+    let mut output = std::io::BufWriter::new(std::io::stdout().lock());
+    for line in 1..=number {
+        writeln!(output, "line {line:058}").expect("print");
+    }
+    output.flush().expect("print");
 }
 
 /// Mounts a file system of this namespace's own.

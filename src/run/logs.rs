@@ -1,0 +1,228 @@
+//! What the services print, and init's own lines, on their way to files below /var/log.
+//!
+//! Two kinds of children do it, neither of which executes anything. A drain for each start of a service moves what that
+//! service prints into the writer's pipe. The one writer moves what is there into files. A disk that is full, frozen or
+//! slow holds up the writer, and a drain for a moment once: what does not fit into the pipe by then is lost, counted, and
+//! told. So no service waits for a disk, and process 1, which fills the pipe too, for nothing.
+//!
+//! The pipe carries records: a header of four bytes, `length | log << 16` in little-endian order, and as many bytes. A
+//! record is written whole or not at all, since it has at most PIPE_BUF bytes (pipe(7)).
+
+use core::ffi::CStr;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::AsFd;
+use rustix::fs::{CWD, Gid, Mode, OFlags, SeekFrom, Uid, fchmod, fchown, fcntl_setfl, renameat, seek};
+use rustix::io::{Errno, read, write};
+use rustix::process::Pid;
+
+use super::{now, records};
+use crate::boot::kernel_put;
+use crate::error::{During, Result};
+use crate::plan::{self, Millis};
+use crate::report;
+use crate::sys::fd::Fd;
+use crate::sys::stdio::{self, Fixed};
+use crate::sys::text::{Text, t};
+use crate::sys::{file, process};
+
+/// Bytes of a record's header.
+pub const HEADER: usize = 4;
+/// Bytes of the longest record: PIPE_BUF (linux/limits.h).
+const RECORD: usize = 4096;
+
+/// A record's header.
+pub fn header(log: usize, length: usize) -> [u8; HEADER] {
+    let [low, high, ..] = length.to_le_bytes();
+    let [log, ..] = log.to_le_bytes();
+    [low, high, log, 0]
+}
+
+/// The log and the length in a record's header.
+fn split([low, high, log, _]: [u8; HEADER]) -> (usize, usize) {
+    (usize::from(log), usize::from(u16::from_le_bytes([low, high])))
+}
+
+/// Makes the writer's pipe: lines from then on wait in it until there is a writer. Errors: of pipe(2) and dup(2).
+pub fn open() -> Result<()> {
+    let (out, into) = file::pipe().during(c"pipe")?;
+    // Whatever the writer is held by, who writes here is not.
+    fcntl_setfl(&into, OFlags::NONBLOCK).during(c"pipe")?;
+    stdio::install(into.as_fd(), Fixed::LogIn, false).during(c"dup")?;
+    stdio::install(out.as_fd(), Fixed::LogOut, false).during(c"dup")
+}
+
+/// No more goes into the writer's pipe from here: the writer ends once the services' drains have ended too.
+pub fn close() {
+    let _ = stdio::install(stdio::get(Fixed::Input), Fixed::LogIn, false);
+}
+
+/// Bytes that a log lacks.
+#[derive(Clone, Copy, Default)]
+struct Loss {
+    bytes: u64,
+    told: Millis,
+}
+
+impl Loss {
+    /// Counts `bytes`, and says so; not more often than the plan has it, whatever the rate.
+    fn count(&mut self, log: Text, bytes: usize) {
+        self.bytes += bytes as u64;
+        if self.bytes > 0 && now() >= self.told.saturating_add(plan::LOSS_PAUSE) {
+            report::line().text(log).text(c": ").number(self.bytes).text(c" bytes lost (degraded)").send();
+            *self = Loss { bytes: 0, told: now() };
+        }
+    }
+}
+
+/// A child that drains what service `index` prints, until nobody holds the end to write any more, which is returned. Errors: of
+/// pipe(2) and clone3(2).
+pub fn drain(index: usize) -> Result<Fd> {
+    let (out, into) = file::pipe().during(c"pipe")?;
+    if process::fork(None).during(c"fork")?.is_some() {
+        return Ok(into);
+    }
+    let _ = stdio::install(out.as_fd(), Fixed::Input, false);
+    stay();
+    let log = plan::LOGS.get(index).map_or(t(c""), |[name, ..]| *name);
+    let (mut record, mut loss, mut stuck) = ([0; RECORD], Loss::default(), false);
+    loop {
+        let Some((head, body)) = record.split_first_chunk_mut() else { process::exit(1) };
+        let got = match read(stdio::get(Fixed::Input), &mut *body) {
+            Ok(got @ 1..) => got,
+            Err(Errno::INTR) => continue,
+            _ => {
+                loss.told = 0;
+                loss.count(log, 0);
+                process::exit(0)
+            }
+        };
+        *head = header(index, got);
+        let record = record.get(..HEADER + got).unwrap_or(&[]);
+        let mut sent = write(stdio::get(Fixed::LogIn), record).is_ok();
+        if !sent && !stuck {
+            // A burst, or a disk that hangs: that is found out once, not for each record.
+            let mut room = [PollFd::from_borrowed_fd(stdio::get(Fixed::LogIn), PollFlags::OUT)];
+            let _ = poll(&mut room, Some(&plan::LOG_WAIT));
+            sent = write(stdio::get(Fixed::LogIn), record).is_ok();
+        }
+        stuck = !sent;
+        loss.count(log, if sent { 0 } else { got });
+    }
+}
+
+/// Makes a child ready to stay: apart from what init closes one day, and among the last that the kernel kills for memory. All
+/// signals are blocked, as in init: it ends when its pipe does.
+fn stay() {
+    stdio::close_others();
+    // A machine where it cannot be written has said so already.
+    let _ = kernel_put(CWD, t(c"/proc/self/oom_score_adj"), plan::OOM_SCORE_ADJ);
+}
+
+/// The child that writes the logs. `kept`: they are on a disk, and the kernel's records of crashes go there too. Errors: of
+/// clone3(2).
+pub fn start(kept: bool) -> Result<Pid> {
+    if let Some(pid) = process::fork(None).during(c"fork")? {
+        return Ok(pid);
+    }
+    // Its own end to write would keep its pipe open.
+    close();
+    stay();
+    match directory() {
+        Ok(directory) => {
+            if kept {
+                records::move_to(&directory);
+            }
+            copy(&directory);
+            process::exit(0)
+        }
+        Err(error) => {
+            report::degraded(&error);
+            process::exit(1)
+        }
+    }
+}
+
+/// The logs' directory, which nobody but root may write. Held: what is mounted over it later does not matter.
+fn directory() -> Result<Fd> {
+    let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let directory = file::open(CWD, plan::LOG_DIRECTORY, how).during(plan::LOG_DIRECTORY)?;
+    fchown(&directory, Some(Uid::ROOT), Some(Gid::ROOT)).during(plan::LOG_DIRECTORY)?;
+    fchmod(&directory, Mode::from_raw_mode(0o755)).during(plan::LOG_DIRECTORY)?;
+    Ok(directory)
+}
+
+/// Copies records into their logs until nobody can write one any more.
+fn copy(directory: &Fd) {
+    let mut logs = plan::LOGS.map(|names| Log { names, file: None, size: 0, loss: Loss::default() });
+    let (mut head, mut body) = ([0; HEADER], [0; RECORD]);
+    while file::fill(stdio::get(Fixed::LogOut), &mut head) {
+        let (log, length) = split(head);
+        let Some(bytes) = body.get_mut(..length) else { return };
+        if !file::fill(stdio::get(Fixed::LogOut), bytes) {
+            return;
+        }
+        if let Some(log) = logs.get_mut(log) {
+            log.add(directory, bytes);
+        }
+    }
+}
+
+/// A log with its older files, newest first.
+struct Log {
+    names: [Text; plan::LOG_FILES],
+    file: Option<Fd>,
+    size: u64,
+    loss: Loss,
+}
+
+impl Log {
+    fn add(&mut self, directory: &Fd, bytes: &[u8]) {
+        let lost = self.append(directory, bytes);
+        let [name, ..] = self.names;
+        self.loss.count(name, lost);
+    }
+
+    /// Appends `bytes`, where they would not fit to a new file; how many of them were not written.
+    fn append(&mut self, directory: &Fd, mut bytes: &[u8]) -> usize {
+        if self.size.saturating_add(bytes.len() as u64) > plan::LOG_BYTES {
+            self.file = None;
+            self.size = 0;
+            let [newest, older, oldest] = self.names;
+            for (from, to) in [(older, oldest), (newest, older)] {
+                let _ = renameat(directory, from.get(), directory, to.get());
+            }
+        }
+        if self.file.is_none() {
+            let [name, ..] = self.names;
+            self.file = open_log(directory, name.get()).ok();
+            self.size = self.file.as_ref().map_or(0, |file| seek(file, SeekFrom::End(0)).unwrap_or(0));
+        }
+        if let Some(file) = &self.file {
+            while let Ok(written @ 1..) = write(file, bytes) {
+                bytes = bytes.get(written..).unwrap_or(&[]);
+                self.size += written as u64;
+            }
+        }
+        bytes.len()
+    }
+}
+
+/// Opens a file of `directory` to append to, made where it is missing. What a pod may have put in its place holds nobody up.
+/// Errors: of open(2); ELOOP for a link, ENXIO for a FIFO.
+pub fn open_log(directory: &Fd, name: &CStr) -> rustix::io::Result<Fd> {
+    let how = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
+    let safely = OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;
+    file::create(directory.as_fd(), name, how | safely, Mode::RUSR | Mode::WUSR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_says_log_and_length() {
+        for (log, length) in [(0, 0), (1, 255), (2, 256), (2, RECORD - HEADER)] {
+            assert_eq!(split(header(log, length)), (log, length));
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! A service with its process: what is due is done to it, and said.
+
+use rustix::event::epoll;
+use rustix::process::{Pid, Signal, WaitStatus, kill_process};
+
+use super::service::{Due, Service};
+use super::{Token, forget, liveness, signals, sockets};
+use crate::error::{During, Error};
+use crate::plan::{self, Millis, Watch};
+use crate::report;
+use crate::sys::fd::Fd;
+use crate::sys::text::t;
+
+/// One of [`plan::SERVICES`].
+pub struct Unit {
+    index: usize,
+    service: Service,
+    pid: Option<Pid>,
+    notify: Option<Fd>,
+    since: Millis,
+    /// The child that asks whether it answers, and when the next one is due.
+    asks: Option<Pid>,
+    ask_at: Millis,
+}
+
+impl Unit {
+    /// Service `index`, which was never started.
+    pub const fn new(index: usize) -> Unit {
+        Unit { index, service: Service::new(), pid: None, notify: None, since: 0, asks: None, ask_at: 0 }
+    }
+
+    fn plan(&self) -> &'static plan::Service {
+        let [first, second] = &plan::SERVICES;
+        if self.index == 0 { first } else { second }
+    }
+
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<Pid> {
+        self.pid
+    }
+
+    /// Whether it is ready.
+    pub fn is_ready(&self) -> bool {
+        self.service.is_ready()
+    }
+
+    /// When it next needs the loop, in milliseconds since power-on; never is MAX.
+    pub fn deadline(&self) -> Millis {
+        let ask = if self.may_ask() { self.ask_at } else { Millis::MAX };
+        self.service.deadline().min(ask)
+    }
+
+    /// Whether it is to be started.
+    pub fn is_due(&mut self, now: Millis) -> bool {
+        self.pid.is_none() && self.service.due(now) == Due::Start
+    }
+
+    /// Nobody could give a sign of life in its place.
+    pub fn excuse(&mut self, now: Millis) {
+        self.service.heard(now);
+    }
+
+    /// Does what is due about it while it runs.
+    pub fn tend(&mut self, now: Millis) {
+        let Some(pid) = self.pid else { return };
+        let (what, signal) = match self.service.due(now) {
+            Due::Nothing | Due::Start => return self.ask(now),
+            Due::Tell => (t(c" is not ready"), None),
+            Due::AbortLate => (t(c" is not ready, aborting it"), Some(Signal::ABORT)),
+            Due::AbortSilent => (t(c" gives no sign of life, aborting it"), Some(Signal::ABORT)),
+            Due::Kill => (t(c" does not end, killing it"), Some(Signal::KILL)),
+        };
+        if let Some(signal) = signal {
+            let _ = kill_process(pid, signal);
+        }
+        let mut line = report::line();
+        self.uptime(line.text(self.plan().name).process(pid).text(what), now).send();
+    }
+
+    fn may_ask(&self) -> bool {
+        matches!(self.plan().watch, Watch::Asked) && self.asks.is_none() && self.is_ready()
+    }
+
+    /// Asks for a sign of life, where that is how it gives one.
+    fn ask(&mut self, now: Millis) {
+        if self.may_ask() && now >= self.ask_at {
+            self.ask_at = now.saturating_add(plan::ASK_PAUSE);
+            match liveness::ask() {
+                Ok(child) => self.asks = Some(child),
+                // No room for another process: that is not its fault.
+                Err(_) => self.excuse(now),
+            }
+        }
+    }
+
+    /// Reads what it says. One datagram: a flooded socket must not keep the loop; epoll comes back to it.
+    ///
+    /// Once there is nothing more to hear the socket is closed: a datagram can hold its reader, by a descriptor in it whose
+    /// last close takes long, and pods reach containerd's socket. They do not reach kubelet's.
+    pub fn hear(&mut self, epoll: &Fd, now: Millis) {
+        let Some(socket) = &self.notify else { return };
+        let notice = sockets::hear(socket, self.pid);
+        if notice.alive {
+            self.service.heard(now);
+        }
+        if notice.ready && self.service.ready(now) {
+            self.ask_at = now.saturating_add(plan::ASK_PAUSE);
+            if matches!(self.plan().watch, Watch::Asked) {
+                forget(epoll, &mut self.notify);
+            }
+            report::line().text(self.plan().name).text(c" ready").send();
+        }
+    }
+
+    /// It was started.
+    pub fn started(&mut self, pid: Pid, notify: Fd, epoll: &Fd, now: Millis) {
+        self.service.started(now);
+        self.pid = Some(pid);
+        self.since = now;
+        let token = Token::Notify(self.index).data();
+        if let Err(error) = epoll::add(epoll, &notify, token, epoll::EventFlags::IN).during(c"watch notify socket") {
+            report::degraded(&error);
+        }
+        self.notify = Some(notify);
+        report::line().text(c"started ").text(self.plan().name).process(pid).send();
+    }
+
+    /// It could not be started.
+    pub fn failed(&mut self, error: &Error, now: Millis) {
+        let mut line = report::line();
+        line.text(c"start ").text(self.plan().name).text(c": ").error(error);
+        self.try_later(&mut line, now, true);
+    }
+
+    /// Notes the end of process `pid` if it is its own, or the one that asks; whether it was its own. `blamed` is false where
+    /// what it needs is not there.
+    pub fn reaped(&mut self, pid: Pid, status: WaitStatus, blamed: bool, epoll: &Fd, now: Millis) -> bool {
+        if self.asks == Some(pid) {
+            self.asks = None;
+            if status.exit_status() == Some(0) {
+                self.service.heard(now);
+            }
+        }
+        if self.pid != Some(pid) {
+            return false;
+        }
+        self.pid = None;
+        forget(epoll, &mut self.notify);
+        if let Some(child) = self.asks.take() {
+            let _ = kill_process(child, Signal::KILL);
+        }
+        let mut line = report::line();
+        line.text(self.plan().name).process(pid).text(c" ");
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => line.text(c"exited with ").number(u64::try_from(code).unwrap_or(0)),
+            (_, Some(signal)) => line.text(c"killed by ").named(t(c"SIG"), signals::name(signal), signal),
+            _ => line.text(c"ended"),
+        };
+        self.uptime(&mut line, now);
+        self.try_later(&mut line, now, blamed);
+        true
+    }
+
+    fn uptime<'a>(&self, line: &'a mut report::Line, now: Millis) -> &'a mut report::Line {
+        line.text(c" after ").number(now.saturating_sub(self.since)).text(c"ms")
+    }
+
+    /// Notes that the service is down, and sends the line that says why with when it is tried again.
+    fn try_later(&mut self, line: &mut report::Line, now: Millis, blamed: bool) {
+        let wait = self.service.ended(now, blamed);
+        if blamed {
+            line.text(c", next try in ").number(wait).text(c"ms").send();
+        } else {
+            line.text(c", next try once containerd is ready").send();
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Services that run and give no sign of life.
+
+use std::time::Duration;
+
+use kios_init::plan::{self, ABORT_LIMIT, CONTAINERD, KUBELET, Millis, SILENCE_LIMIT};
+
+use crate::common::log::Line;
+use crate::common::machine::Machine;
+use crate::common::setup::Setup;
+use crate::supervision::{EARLY, LATE};
+
+/// More than a service may be silent.
+const LONG: Duration = Duration::from_millis(2 * SILENCE_LIMIT);
+
+/// Checks that a service was aborted for its silence; the line's milliseconds since power-on.
+fn assert_silent(machine: &Machine, name: &str) -> (usize, Line) {
+    let ready = machine.log.expect(&format!("{name} ready")).at;
+    let (place, line) = machine.log.expect_within(LONG, 0, " gives no sign of life, aborting it after ");
+    assert!(line.text.starts_with(&format!("{name} (pid ")), "{line:?}");
+    let silent = line.at - ready;
+    println!("{name}: aborted after {silent} ms of silence");
+    assert!((SILENCE_LIMIT - EARLY..SILENCE_LIMIT + LATE).contains(&silent));
+    (place, line)
+}
+
+/// Issue 5: a containerd that only takes connections into its backlog, as one that is stopped, is aborted, then killed, and
+/// starts again. Kubelet, which is as silent, is not blamed.
+#[test]
+fn a_containerd_that_does_not_answer_is_restarted() {
+    let machine = Setup::new("backlog\nignore-abort\nready", "ready").boot().ready();
+    let kubelet = machine.service(KUBELET);
+    let (place, aborted) = assert_silent(&machine, "containerd");
+    let (_, killed) = machine.log.expect_within(LONG, place, " does not end, killing it after ");
+    let waited = killed.at - aborted.at;
+    assert!((ABORT_LIMIT - EARLY..ABORT_LIMIT + LATE).contains(&waited), "{waited}");
+    machine.log.expect_after(place, ") killed by SIGKILL after ");
+    machine.log.expect_after(place, "containerd ready");
+    assert_eq!(machine.service(KUBELET), kubelet);
+    assert!(!machine.log.begins("kubelet (pid "));
+}
+
+/// Issue 5: a kubelet that does not say WATCHDOG=1 itself is aborted, whoever else says it. A containerd that answers stays.
+#[test]
+fn a_kubelet_that_is_silent_is_restarted() {
+    let usec = plan::SERVICES[KUBELET].environment.iter().find_map(|variable| {
+        variable.to_str().unwrap().strip_prefix("WATCHDOG_USEC=").map(|value| value.parse::<Millis>().unwrap())
+    });
+    assert!(usec.unwrap() / 1_000 * 2 <= SILENCE_LIMIT, "it may miss one");
+    let machine = Setup::new("answer\nready", "alive-from-child\nready").boot().ready();
+    let containerd = machine.service(CONTAINERD);
+    let (place, _) = assert_silent(&machine, "kubelet");
+    machine.log.expect_after(place, ") killed by SIGABRT after ");
+    machine.log.expect_after(place, "kubelet ready");
+    assert_eq!(machine.service(CONTAINERD), containerd);
+    assert!(!machine.log.begins("containerd (pid "));
+}

@@ -1,0 +1,176 @@
+//! What services print, and init's lines, in files that grow to a limit; and what holds them up, which holds up nobody else.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::time::Instant;
+
+use kios_init::plan::{self, CONTAINERD, KUBELET, LOG_BYTES, LOG_DIRECTORY, LOGS, OWN_LOG};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::common::log::Line;
+use crate::common::machine::{Machine, as_owner};
+use crate::common::process::Process;
+use crate::common::setup::{Setup, text};
+use crate::common::wait_for;
+
+/// Bytes of a line that a stand-in prints.
+const LINE: usize = 64;
+
+/// The path of a log's file: 0 is the newest.
+fn path(log: usize, age: usize) -> String {
+    format!("{}/{}", LOG_DIRECTORY.to_str().unwrap(), text(LOGS[log][age]))
+}
+
+fn read(machine: &Machine, log: usize, age: usize) -> Option<String> {
+    fs::read_to_string(machine.init.sees(&path(log, age))).ok()
+}
+
+/// All of a log, oldest first.
+fn all(machine: &Machine, log: usize) -> String {
+    (0..plan::LOG_FILES).rev().filter_map(|age| read(machine, log, age)).collect()
+}
+
+/// Waits until the newest file of a log ends with `end`; all of the log.
+fn ends_with(machine: &Machine, log: usize, end: &str) -> String {
+    wait_for(end, || read(machine, log, 0)?.ends_with(end).then_some(()));
+    all(machine, log)
+}
+
+/// The writer: the one child of init's that no service and no drain is, which have a pipe at their standard input.
+fn writer(machine: &Machine) -> Process {
+    let is_writer = |child: &Process| {
+        child.strings("cmdline") == machine.init.strings("cmdline")
+            && fs::read_link(child.file("fd/0")).is_ok_and(|target| target.ends_with("null"))
+    };
+    wait_for("the logs' writer", || machine.init.children().into_iter().find(is_writer))
+}
+
+fn send(process: Process, signal: Signal) {
+    kill(Pid::from_raw(process.0), signal).unwrap();
+}
+
+/// Bytes that init says are lost of a log.
+fn lost(lines: &[Line], log: usize) -> u64 {
+    let begin = format!("{}: ", text(LOGS[log][0]));
+    let said =
+        lines.iter().filter(|line| line.text.starts_with(&begin) && line.text.ends_with(" bytes lost (degraded)"));
+    said.map(|line| line.number(&begin, " bytes")).sum()
+}
+
+/// Design §4: each has a log of its own, for root's eyes only; init's has its lines from the first on, as the console has.
+#[test]
+fn each_has_its_log() {
+    let machine = Setup::new("print one\nready", "print two\nready\nprint three").boot().ready();
+    assert_eq!(ends_with(&machine, CONTAINERD, "one\n"), "one\n");
+    assert_eq!(ends_with(&machine, KUBELET, "three\n"), "two\nthree\n");
+    let own = ends_with(&machine, OWN_LOG, "kubelet ready\n");
+    let parsed: Vec<_> = own.lines().map(|line| Line::parse(line).expect("a line of init's")).collect();
+    assert_eq!(parsed, machine.log.lines()[..parsed.len()]);
+    let data = fs::metadata(machine.init.sees(&path(KUBELET, 0))).unwrap();
+    assert_eq!(data.mode() & 0o7777, 0o600);
+}
+
+/// Issue 5: a log is begun anew before it would be over its limit, and two older ones are kept. Nothing is missing but what
+/// init says is lost.
+#[test]
+fn a_log_rotates() {
+    let lines = 3 * usize::try_from(LOG_BYTES).unwrap() / LINE - 10_000;
+    let script = format!("ready\nwait /run/go\nprint-lines {lines}\nmark /run/printed");
+    let machine = Setup::new("ready", &script).boot().ready();
+    machine.go("/run/go");
+    machine.marked("/run/printed");
+    // What was lost is said at the latest when the service ends; its next start prints nothing.
+    fs::remove_file(machine.init.sees("/run/go")).unwrap();
+    send(machine.service(KUBELET).unwrap(), Signal::SIGKILL);
+    let sizes = || {
+        (0..plan::LOG_FILES)
+            .map(|age| fs::metadata(machine.init.sees(&path(KUBELET, age))).map_or(0, |data| data.len()))
+    };
+    let printed = (lines * LINE) as u64;
+    wait_for("every line", || {
+        let known = sizes().sum::<u64>() + lost(&machine.log.lines(), KUBELET);
+        (known >= printed).then_some(())
+    });
+    let sizes: Vec<_> = sizes().collect();
+    println!("sizes {sizes:?}, lost {}", lost(&machine.log.lines(), KUBELET));
+    assert!(sizes.iter().all(|size| (1..=LOG_BYTES).contains(size)));
+}
+
+/// Issue 5: whatever becomes of the disk, the service prints on, and what is lost is counted and told.
+#[test]
+fn a_disk_that_hangs_holds_up_nobody() {
+    let lines = 100_000;
+    let script = format!(
+        "ready\nmark /run/up\nwait /run/go\nprint-lines {lines}\nmark /run/printed\nwait /run/more\nprint last"
+    );
+    let machine = Setup::new("ready", &script).boot();
+    machine.marked("/run/up");
+    let writer = writer(&machine);
+    send(writer, Signal::SIGSTOP);
+    let began = Instant::now();
+    machine.go("/run/go");
+    machine.marked("/run/printed");
+    println!("{} bytes printed in {:?} while nobody wrote", lines * LINE, began.elapsed());
+    machine.log.expect("kubelet.log: ");
+    // Init goes on, and what it says is on the console.
+    crate::bus::restart(&machine, CONTAINERD);
+    send(writer, Signal::SIGCONT);
+    machine.go("/run/more");
+    let log = ends_with(&machine, KUBELET, "last\n");
+    // The rest is told when the service ends, whose next start prints nothing.
+    fs::remove_file(machine.init.sees("/run/go")).unwrap();
+    send(machine.service(KUBELET).unwrap(), Signal::SIGKILL);
+    let missing = (lines * LINE + 5 - log.len()) as u64;
+    wait_for("all that is lost", || (lost(&machine.log.lines(), KUBELET) == missing).then_some(()));
+    println!("{missing} bytes lost and told");
+    assert!(missing > 0);
+}
+
+/// Issue 5: what cannot be written is counted and told, and no more often than the plan has it.
+#[test]
+fn what_is_in_the_way_of_a_log_is_told() {
+    let script = "ready\nmark /run/up\nwait /run/go\nprint one\nprint two\nmark /run/printed";
+    let machine = Setup::new("ready", script).boot();
+    machine.marked("/run/up");
+    // Nothing was printed, so there is no file yet.
+    as_owner(|| fs::create_dir(machine.init.sees(&path(KUBELET, 0))).unwrap());
+    machine.go("/run/go");
+    machine.marked("/run/printed");
+    let line = machine.log.expect("kubelet.log: ");
+    assert!(
+        line.text == "kubelet.log: 4 bytes lost (degraded)" || line.text == "kubelet.log: 8 bytes lost (degraded)",
+        "{line:?}"
+    );
+    assert!(!machine.log.begins("kubelet (pid "));
+}
+
+/// A link in place of a log leads nowhere.
+#[test]
+fn a_log_follows_no_link() {
+    let machine = Setup::new("ready", "ready\nmark /run/up\nwait /run/go\nprint one").boot();
+    machine.marked("/run/up");
+    as_owner(|| {
+        fs::write(machine.init.sees("/run/target"), "whole").unwrap();
+        symlink("/run/target", machine.init.sees(&path(KUBELET, 0))).unwrap();
+    });
+    machine.go("/run/go");
+    machine.log.expect("kubelet.log: 4 bytes lost (degraded)");
+    assert_eq!(fs::read_to_string(machine.init.sees("/run/target")).unwrap(), "whole");
+}
+
+/// The writer is kept alive too; services do not notice.
+#[test]
+fn the_writer_is_started_again() {
+    let machine = Setup::new("ready", "ready\nprint one\nmark /run/up\nwait /run/go\nprint two").boot();
+    machine.marked("/run/up");
+    ends_with(&machine, KUBELET, "one\n");
+    let first = writer(&machine);
+    send(first, Signal::SIGKILL);
+    machine.log.expect("logs' writer (pid ");
+    let second = writer(&machine);
+    assert_ne!(first, second);
+    machine.go("/run/go");
+    assert_eq!(ends_with(&machine, KUBELET, "two\n"), "one\ntwo\n");
+    assert!(!machine.log.begins("kubelet (pid "));
+}

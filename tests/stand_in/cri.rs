@@ -1,0 +1,41 @@
+//! The socket that init asks containerd at for a sign of life.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use kios_init::plan;
+
+use crate::leave_behind;
+
+/// Answers every request as containerd does: settings, headers, and data on the request's stream.
+const ANSWER: &[u8] = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00\x40\x00\
+    \x00\x00\x00\x04\x01\x00\x00\x00\x00\
+    \x00\x00\x01\x01\x04\x00\x00\x00\x01\x88\
+    \x00\x00\x07\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x02\x0a\x00";
+
+fn bind() -> UnixListener {
+    let path = Path::new(plan::CONTAINERD_SOCKET.to_str().expect("path"));
+    fs::create_dir_all(path.parent().expect("directory")).expect("make directory");
+    let _ = fs::remove_file(path);
+    UnixListener::bind(path).expect("bind")
+}
+
+/// Leaves a process behind that answers.
+pub fn answer() {
+    let listener = bind();
+    leave_behind(|| {
+        let (mut stream, _) = listener.accept().expect("accept");
+        // In two parts: frames need not come whole.
+        let mut request = [0; 512];
+        let got = stream.read(&mut request).expect("request");
+        assert!(request[..got].starts_with(b"PRI * HTTP/2.0"));
+        let _ = stream.write_all(&ANSWER[..20]).and_then(|()| stream.write_all(&ANSWER[20..]));
+    });
+}
+
+/// Takes connections into its backlog, and does no more, as a containerd that is stopped.
+pub fn backlog() {
+    std::mem::forget(bind());
+}
