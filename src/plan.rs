@@ -247,14 +247,16 @@ pub const CONTROLLERS: &[Text] = &[t(c"+cpu"), t(c"+cpuset"), t(c"+memory"), t(c
 pub const INIT_CGROUP: &CStr = c"init";
 /// Parent of the services' cgroups.
 pub const PODRUNTIME: &CStr = c"podruntime";
-/// Cgroups made at boot, parents first, with the memory.min of each: what reclaim leaves them.
-pub const CGROUPS: &[(Text, Text)] = &[
-    (t(INIT_CGROUP), t(c"1M")),
-    (t(PODRUNTIME), t(c"160M")),
-    (t(c"podruntime/runtime"), t(c"64M")),
-    (t(c"podruntime/kubelet"), t(c"64M")),
+/// Cgroups made at boot, parents first, with the memory.min of each, what reclaim leaves them, and its cpu.weight. All pods
+/// together weigh some 40 for each processor (k8s.io/kubernetes, pkg/kubelet/cm/cgroup_manager_linux.go, getCPUWeight): a node whose
+/// pods take all there is must still answer.
+pub const CGROUPS: &[(Text, Text, Text)] = &[
+    (t(INIT_CGROUP), t(c"1M"), t(c"10000")),
+    (t(PODRUNTIME), t(c"160M"), t(c"1000")),
+    (t(c"podruntime/runtime"), t(c"64M"), t(c"100")),
+    (t(c"podruntime/kubelet"), t(c"64M"), t(c"100")),
     // The shims of all pods (containerd.toml names it).
-    (t(c"podruntime/shims"), t(c"32M")),
+    (t(c"podruntime/shims"), t(c"32M"), t(c"100")),
 ];
 
 // ---- Services -------------------------------------------------------------------------------------------------------

@@ -66,7 +66,12 @@ fn command_lines_and_limits_are_the_plans() {
     assert!(readme.contains(&format!("SIGTERM, and after {} s SIGKILL", plan::STOP_LIMIT / 1_000)));
     assert!(readme.contains(&format!("SIGTERM, and after {} s by SIGKILL", plan::TERM_LIMIT / 1_000)));
     assert!(readme.contains(&format!("limits together are {} s", plan::STOP_SUM / 1_000)));
-    assert!(readme.contains(&format!("opened: {} s once", plan::WATCHDOG_RUN)));
+    assert!(readme.contains(&format!("device's time-out: {} s,", plan::WATCHDOG_RUN)));
+    assert_eq!((plan::WATCHDOG_FEEDS, plan::LOG_FILES, plan::LOG_BYTES), (4, 3, 8 << 20));
+    assert!(readme.contains(&format!("no sign of life for {} s", plan::SILENCE_LIMIT / 1_000)));
+    assert!(readme.contains(&format!("asks it every {} s", plan::ASK_PAUSE / 1_000)));
+    assert!(readme.contains(&format!("with a line every {} s", plan::START_TELL / 1_000)));
+    assert!(readme.contains(&format!("into their log), killed {} s\nlater", plan::ABORT_LIMIT / 1_000)));
     assert!(readme.contains(&format!("time-out is then\n{} s", plan::WATCHDOG_STOP)));
     let host = plan::HOSTNAME.to_str().unwrap();
     // kubelet looks its own name up: where a name server is silent, that would hold it up for 20 s, and the stop too.

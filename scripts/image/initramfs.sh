@@ -2,11 +2,12 @@
 # The initramfs: init, the modules it needs to mount the root, and root.erofs. boot.sh sources
 # this; tests run it to get variants:
 #
-#   initramfs.sh --out FILE [--init FILE] [--root FILE] [--plain] [--without-root] [--without PATH]...
+#   initramfs.sh --out FILE [--init FILE] [--root FILE] [--plain] [--without-root] [--without PATH]... [--with PATH=FILE]...
 #
 # --plain          no root.erofs: the root's files straight in the initramfs
 # --without PATH   leave out a file, such as modules/erofs.ko, dev/console, or with --plain
 #                  usr/bin/kubelet; --without-root leaves out root.erofs
+# --with PATH=FILE with --plain: another file in its place
 set -euo pipefail
 # shellcheck source=scripts/image/cpio.sh
 . "$(dirname "${BASH_SOURCE[0]}")/cpio.sh"
@@ -54,19 +55,20 @@ get_initramfs() {
 }
 
 variant() {
-    local out='' init='' root='' plain='' without_root='' tree='' scratch name
+    local out='' init='' root='' plain='' without_root='' tree='' scratch name replaced=()
     LEFT_OUT=()
     while [ $# -gt 0 ]; do
         case $1 in
             --plain) plain=1 ;;
             --without-root) without_root=1 ;;
-            --out | --init | --root | --without)
+            --out | --init | --root | --without | --with)
                 [ $# -ge 2 ] || die "initramfs.sh: $1 needs a value" 2
                 case $1 in
                     --out) out=$2 ;;
                     --init) init=$2 ;;
                     --root) root=$2 ;;
                     --without) LEFT_OUT+=("${2#/}") ;;
+                    --with) replaced+=("${2#/}") ;;
                 esac
                 shift
                 ;;
@@ -86,6 +88,8 @@ variant() {
         cp -al "$TREE" "$scratch/tree"
         tree=$scratch/tree
         for name in "${LEFT_OUT[@]}"; do rm -rf "${tree:?}/$name"; done
+        # install makes a new file: what is there is linked to the image's own.
+        for name in "${replaced[@]}"; do install -m 644 "${name#*=}" "$tree/${name%%=*}"; done
         for name in poweroff reboot; do install -m 755 "$INIT" "$tree/kernel/sbin/$name"; done
         root=
     fi

@@ -21,7 +21,7 @@ pub struct Cgroups {
 /// Makes the cgroups, moves init into its own, and opens the services'.
 pub fn make(step: &mut Step, cgroups: &mut Cgroups) -> Result<()> {
     let Some(root) = step.check(directory(CWD, t(plan::CGROUP_ROOT))) else { return Ok(()) };
-    for &(path, memory_min) in plan::CGROUPS {
+    for &(path, memory_min, cpu_weight) in plan::CGROUPS {
         let made = match mkdirat(&root, path.get(), Mode::from_raw_mode(0o755)) {
             Err(Errno::EXIST) => Ok(()),
             result => result.during(path),
@@ -38,6 +38,7 @@ pub fn make(step: &mut Step, cgroups: &mut Cgroups) -> Result<()> {
         }
         let Some(own) = step.check(directory(root.as_fd(), path)) else { continue };
         step.check(put(own.as_fd(), t(c"memory.min"), memory_min));
+        step.check(put(own.as_fd(), t(c"cpu.weight"), cpu_weight));
         if path.get() == plan::PODRUNTIME {
             enable(step, own.as_fd());
         }

@@ -4,6 +4,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod cli;
+mod crash;
 mod ending;
 mod fatal;
 mod gate;
@@ -16,6 +17,7 @@ mod node;
 mod processes;
 mod shell;
 mod stop;
+mod supervise;
 mod variants;
 mod vm;
 mod watchdog;

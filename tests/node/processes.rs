@@ -27,11 +27,12 @@ pub fn check(scenario: &Scenario, vm: &mut Vm) {
     let shims = vm.sh("for pid in $(pidof containerd-shim-runc-v2); do cat /proc/$pid/cgroup; done | sort | uniq -c");
     let fields: Vec<_> = shims.split_whitespace().collect();
     assert_eq!(fields, ["3", "0::/podruntime/shims"], "one shim a pod, all of them there");
-    // Beside pods and shims there are three processes: nothing else runs outside the kernel.
+    // Beside pods and shims there are three programs, init with a drain for each service's output and the logs' writer:
+    // nothing else runs outside the kernel.
     let strangers = "for pid in /proc/[0-9]*; do [ -n \"$(tr -d '\\0' <$pid/cmdline 2>/dev/null)\" ] || continue; \
                      case $(cat $pid/cgroup 2>/dev/null) in *kubepods*|*/podruntime/shims|'') ;; \
                      *) echo \"$(cat $pid/comm)\" ;; esac; done | sort | tr '\\n' ' '";
-    assert_eq!(vm.sh(strangers).trim(), "containerd init kubelet");
+    assert_eq!(vm.sh(strangers).trim(), "containerd init init init init kubelet");
     let settings = "cd /host/sys/kernel/security && cat lockdown lsm";
     let settings = vm.sh(settings);
     assert!(settings.contains("[integrity]"), "{settings}");

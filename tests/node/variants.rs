@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 
-use crate::gate::{ROOM, scenario};
+use crate::gate::{ROOM, Scenario, scenario};
 use crate::image::{initramfs, run};
 use crate::intrusion;
 use crate::lines::{check_boot, check_order, check_stop, of_init, power_off};
-use crate::vm::{boot, scratch};
+use crate::vm::{Vm, boot, repository, scratch};
 
 #[test]
 fn node_boots_from_tmpfs_and_ignores_the_command_line() {
@@ -26,10 +26,35 @@ fn node_boots_from_tmpfs_and_ignores_the_command_line() {
     });
 }
 
+/// The image's kubelet.yaml with a server on, for the node alone and for a client that knows no TLS 1.3.
+fn kubelet_with_server() -> String {
+    let mut text = fs::read_to_string(repository("scripts/image/root/etc/kios/kubelet.yaml")).unwrap();
+    for (from, to) in
+        [("enableServer: false\n", "enableServer: true\naddress: 127.0.0.1\n"), ("VersionTLS13", "VersionTLS12")]
+    {
+        assert!(text.contains(from));
+        text = text.replace(from, to);
+    }
+    let file = scratch("kubelet.yaml");
+    fs::write(&file, text).unwrap();
+    format!("etc/kios/kubelet.yaml={}", file.display())
+}
+
+/// Kubelet's node log query (NodeLogQuery, as `kubectl get --raw /api/v1/nodes/N/proxy/logs/?query=…`) finds the logs.
+fn query_logs(scenario: &Scenario, vm: &mut Vm) {
+    for (service, line) in
+        [("kubelet", "Started kubelet"), ("containerd", "containerd successfully booted"), ("init", "kubelet ready")]
+    {
+        let url = format!("https://127.0.0.1:10250/logs/?query={service}");
+        let said = vm.sh(&format!("wget -q -O - --no-check-certificate '{url}' | grep -m 1 '{line}'"));
+        scenario.note(&format!("/logs/?query={service}: {said}"));
+    }
+}
+
 #[test]
 fn files_in_the_initramfs_as_root() {
     scenario("files_in_the_initramfs_as_root", ROOM, |scenario| {
-        let without = ["--plain", "--without", "usr/lib/kios/modules/virtio-rng.ko"];
+        let without = ["--plain", "--without", "usr/lib/kios/modules/virtio-rng.ko", "--with", &kubelet_with_server()];
         let initrd = initramfs("plain.initramfs", &without);
         let mut vm = boot(scenario).shell().initramfs(&initrd).start();
         vm.wait_for("container-a: hello 1");
@@ -38,6 +63,7 @@ fn files_in_the_initramfs_as_root() {
         check_boot(scenario, &lines, &["virtio-rng.ko: ENOENT (degraded)", "7/12 modules "]);
         check_order(&lines, &["root: the initramfs' own files, which pods can write", "2/12 root "]);
         vm.sh("echo x >/host/etc/written && rm /host/etc/written");
+        query_logs(scenario, &mut vm);
         power_off(scenario, &mut vm);
         fs::remove_file(initrd).unwrap();
     });

@@ -1,0 +1,41 @@
+//! A kernel that crashes: the machine starts again, and what the kernel said last is kept.
+
+use std::fs;
+use std::time::Instant;
+
+use crate::gate::{ROOM, scenario};
+use crate::lines::power_off;
+use crate::vm::{boot, scratch};
+
+#[test]
+fn a_crash_is_recorded() {
+    scenario("a_crash_is_recorded", ROOM, |scenario| {
+        let (disk, store) = (scratch("crash.ext4"), scratch("crash.erst"));
+        for file in [&disk, &store] {
+            let _ = fs::remove_file(file);
+        }
+        // ACPI's error record serialization table, where kernels of servers keep them.
+        let object = format!("memory-backend-file,id=erst,mem-path={},size=0x20000,share=on", store.display());
+        let qemu = ["-object", &object, "-device", "acpi-erst,memdev=erst"];
+        let mut vm = boot(scenario).shell().option("--data", &disk).qemu(&qemu).start();
+        vm.sh("sync; (sleep 0.5; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &");
+        vm.wait_for("Kernel panic - not syncing");
+        let began = Instant::now();
+        let (status, _) = vm.end();
+        scenario.note(&format!("the machine was reset {:?} after the kernel's panic", began.elapsed()));
+        assert_eq!(status, 3, "the machine resets");
+        drop(vm);
+
+        let mut vm = boot(scenario).option("--data", &disk).qemu(&qemu).port().start();
+        scenario.note(&vm.wait_for(" crash records moved to /var/log/pstore"));
+        let found =
+            vm.sh("ls /host/sys/fs/pstore /host/var/log/pstore; cat /host/var/log/pstore/* | grep -a 'Kernel panic'");
+        scenario.note(&found.replace('\n', ", "));
+        assert!(found.contains("Kernel panic - not syncing: sysrq triggered crash"));
+        assert_eq!(vm.sh("ls /host/sys/fs/pstore"), "", "the store was not emptied");
+        power_off(scenario, &mut vm);
+        for file in [&disk, &store] {
+            fs::remove_file(file).unwrap();
+        }
+    });
+}
