@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kios_init::plan::{self, ABORT_LIMIT, CONTAINERD, KUBELET, Millis, SILENCE_LIMIT};
+use kios_init::plan::{self, ABORT_LIMIT, CONTAINERD, KUBELET, Millis, SILENCE_LIMIT, START_TELL};
 
 use crate::common::log::Line;
 use crate::common::machine::Machine;
@@ -53,4 +53,22 @@ fn a_kubelet_that_is_silent_is_restarted() {
     machine.log.expect_after(place, "kubelet ready");
     assert_eq!(machine.service(CONTAINERD), containerd);
     assert!(!machine.log.begins("containerd (pid "));
+}
+
+/// Issue 5: a start that takes its time is told about, and goes on.
+#[test]
+fn a_slow_start_is_told() {
+    let machine = Setup::new("mark /run/up\nwait /run/go\nready", "ready").boot();
+    machine.marked("/run/up");
+    let began = machine.log.expect("started containerd");
+    for nth in 1..=2 {
+        let (_, line) =
+            machine.log.expect_within(LONG, 0, &format!(" is not ready after {}", nth * START_TELL / 1_000));
+        assert!(line.text.starts_with(&format!("containerd (pid {}) ", began.number("(pid ", ")"))), "{line:?}");
+        let waited = line.number(" after ", "ms");
+        assert!((nth * START_TELL..nth * START_TELL + LATE).contains(&waited), "{line:?}");
+    }
+    machine.go("/run/go");
+    machine.log.expect("kubelet ready");
+    assert!(!machine.log.has(" next try "));
 }

@@ -89,6 +89,8 @@ fn disk_full() {
             fallocate -l $(($(free) - 64))k fill; cat /dev/zero >rest; sync; echo \"<3>probe: $(free) kB free\" >/dev/kmsg",
         );
         vm.wait_for("probe: 0 kB free");
+        // Of what kubelet and containerd go on to say.
+        scenario.note(&vm.wait_for(" bytes lost (degraded)"));
         vm.press_power();
         let end = End::of(scenario, &mut vm, &disk, "power-off");
         end.check_marks(&["critical term", "critical end"]);

@@ -64,7 +64,7 @@ fn check_silence(line: &Line) {
 /// Kubelet restarts a container, so it knows the pods, and containerd does as it says.
 fn check_managed(vm: &mut Vm) {
     let from = vm.here();
-    vm.sh("kill -9 $(pgrep -f 'sh /bin/hello')");
+    vm.sh("kill -9 $(pidof hello)");
     vm.wait_after(from, "container-a: hello 1");
 }
 
@@ -74,7 +74,7 @@ fn services_that_end_or_hang() {
         let disk = scratch("supervise.ext4");
         let _ = fs::remove_file(&disk);
         let mut vm = boot(scenario).shell().option("--data", &disk).qemu(watchdog::DEVICE).start();
-        vm.sh("until pgrep -f 'sh /bin/hello'; do sleep 0.2; done");
+        vm.sh("until pidof hello; do sleep 0.2; done");
         let killed = restart(scenario, &mut vm, "containerd", "kill -9", ", next try in ");
         assert!(killed.text.contains(" killed by SIGKILL after "), "{}", killed.text);
         check_managed(&mut vm);
