@@ -4,33 +4,20 @@
 
 mod arbitrary;
 mod captures;
+mod conversation;
 mod handshake;
 mod libdbus;
 mod malformed;
 mod messages;
 
-use kios_init::run::dbus::{INPUT_BYTES, Next, Peer};
+use conversation::{Outcome, Said, talk};
+use kios_init::run::dbus::INPUT_BYTES;
 
 /// The lines by which kubelet comes in, where it is asked for the data that it does not have.
 const HANDSHAKE: &[u8] = b"\0AUTH\r\nAUTH EXTERNAL\r\nDATA\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n";
 /// Their answers.
 const LET_IN: [&str; 4] =
     ["REJECTED EXTERNAL\r\n", "DATA\r\n", "OK 6b696f736b696f736b696f736b696f73\r\n", "AGREE_UNIX_FD\r\n"];
-
-/// What a connection was told to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Said {
-    Answer(Vec<u8>),
-    Lock(Vec<u8>),
-}
-
-/// What came of a conversation.
-#[derive(Debug, PartialEq, Eq)]
-struct Outcome {
-    said: Vec<Said>,
-    closed: bool,
-    listens: bool,
-}
 
 impl Outcome {
     /// The answers, with or without the lock.
@@ -45,37 +32,6 @@ impl Outcome {
     fn locks(&self) -> usize {
         self.said.iter().filter(|said| matches!(said, Said::Lock(_))).count()
     }
-}
-
-/// Says `bytes` in pieces of these lengths, the rest in one; as init reads them, no piece longer than there is room for.
-fn talk(bytes: &[u8], pieces: &[usize]) -> Outcome {
-    let (mut peer, mut said, mut left) = (Peer::new(), Vec::new(), bytes);
-    let mut lengths = pieces.iter().copied();
-    let mut proceeded = 0;
-    while !left.is_empty() {
-        let (mut piece, rest) = left.split_at(lengths.next().unwrap_or(usize::MAX).clamp(1, left.len()));
-        left = rest;
-        while !piece.is_empty() {
-            let room = peer.room();
-            assert!(!room.is_empty(), "it waits for more and has no room for it");
-            let count = room.len().min(piece.len());
-            room[..count].copy_from_slice(&piece[..count]);
-            piece = &piece[count..];
-            peer.received(count);
-            loop {
-                proceeded += 1;
-                assert!(proceeded <= 2 * bytes.len(), "it does not come to an end");
-                match peer.proceed() {
-                    Next::Wait => break,
-                    Next::Close => return Outcome { said, closed: true, listens: peer.listens() },
-                    Next::Send => said.push(Said::Answer(peer.answer().to_vec())),
-                    Next::SendLock => said.push(Said::Lock(peer.answer().to_vec())),
-                }
-                assert!(!peer.answer().is_empty());
-            }
-        }
-    }
-    Outcome { said, closed: false, listens: peer.listens() }
 }
 
 /// What comes of `bytes`, which must be the same whole and byte by byte.
