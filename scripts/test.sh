@@ -1,40 +1,51 @@
 #!/usr/bin/env bash
-# The one test command: format, lints, unit, namespace and QEMU tests; --help says more.
+# The one test command: format, lints, unit, namespace and QEMU tests, fuzzing; --help says more.
 set -euo pipefail
 
 usage() {
     cat <<'EOF'
-usage: scripts/test.sh [--fast]
+usage: scripts/test.sh [--fast] [--fuzz SECONDS]
 
 Runs, in this order: cargo fmt and clippy, the unit tests, the tests of the binary, the bus,
-the README and the namespaces (seconds), then those that boot the node in QEMU (minutes). What
-they need is built first, as by scripts/boot.sh --build-only.
+the README and the namespaces (seconds), fuzzing (scripts/fuzz.sh), then the tests that boot the
+node in QEMU (minutes). What they need is built first, as by scripts/boot.sh --build-only.
 
-  --fast  without the node image and the QEMU tests
+  --fast          without the node image and the QEMU tests
+  --fuzz SECONDS  for each parser that is fuzzed (5)
 
 Exit status: 0 all passed, 1 something failed, 2 wrong use.
 EOF
 }
 
-FAST=
-case "${1:-}" in
-    '') ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    --fast) FAST=1 ;;
-    *)
-        echo "test.sh: unknown argument: $1 (--help says how)" >&2
-        exit 2
-        ;;
-esac
+wrong() {
+    echo "test.sh: $1 (--help says how)" >&2
+    exit 2
+}
+
+FAST='' FUZZ=5
+while [ $# -gt 0 ]; do
+    case $1 in
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        --fast) FAST=1 ;;
+        --fuzz)
+            [[ ${2:-} =~ ^[1-9][0-9]{0,5}$ ]] || wrong "--fuzz ${2:-}: not a number above 0"
+            FUZZ=$2
+            shift
+            ;;
+        *) wrong "unknown argument: $1" ;;
+    esac
+    shift
+done
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 step() { printf 'test.sh: [%ss] %s\n' "$SECONDS" "$*" >&2; }
 
 step "format and lints"
 cargo fmt --check
+cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 cargo clippy --quiet --locked --release --lib --bins -- -D warnings
 cargo clippy --quiet --locked --tests --examples -- -D warnings
 
@@ -45,6 +56,11 @@ step "unit, binary, bus, README and namespace tests"
 cargo test --quiet --locked --lib --examples --test binary --test dbus --test readme
 # Most of their time they wait.
 cargo test --quiet --locked --test namespace -- --nocapture --test-threads=6
+
+step "fuzzing, $FUZZ s for each parser"
+scripts/fuzz.sh --seconds "$FUZZ"
+# Only now: it takes libFuzzer as built there.
+(cd tests/fuzz && cargo clippy --quiet --locked --release --bins --no-deps -- -D warnings)
 
 if [ -z "$FAST" ]; then
     step "building the node image"
