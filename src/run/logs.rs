@@ -8,7 +8,6 @@
 //! The pipe carries records: a header of four bytes, `length | log << 16` in little-endian order, and as many bytes. A
 //! record is written whole or not at all, since it has at most PIPE_BUF bytes (pipe(7)).
 
-use core::ffi::CStr;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::AsFd;
 use rustix::fs::{CWD, Gid, Mode, OFlags, SeekFrom, Uid, fchmod, fchown, fcntl_setfl, renameat, seek};
@@ -16,7 +15,7 @@ use rustix::io::{Errno, read, write};
 use rustix::process::Pid;
 
 use super::{now, records};
-use crate::boot::kernel_put;
+use crate::boot::{Machine, kernel_put};
 use crate::error::{During, Result};
 use crate::plan::{self, Millis};
 use crate::report;
@@ -118,16 +117,17 @@ fn stay() {
     let _ = kernel_put(CWD, t(c"/proc/self/oom_score_adj"), plan::OOM_SCORE_ADJ);
 }
 
-/// The child that writes the logs. `kept`: they are on a disk, and the kernel's records of crashes go there too. Errors: of
-/// clone3(2).
-pub fn start(kept: bool) -> Result<Pid> {
+/// The child that writes the logs. Where they are on a disk, the kernel's records of crashes go there too. It opens what pods
+/// may have put there, and writes what they may have said: so it is kept from process 1 as they are. Errors: of clone3(2).
+pub fn start(machine: &Machine) -> Result<Pid> {
     if let Some(pid) = process::fork(None).during(c"fork")? {
         return Ok(pid);
     }
+    let (entered, kept) = (machine.isolation.enter(), machine.kept);
     // Its own end to write would keep its pipe open.
     close();
     stay();
-    match directory() {
+    match entered.and_then(|()| directory()) {
         Ok(directory) => {
             if kept {
                 records::move_to(&directory);
@@ -194,7 +194,7 @@ impl Log {
         }
         if self.file.is_none() {
             let [name, ..] = self.names;
-            self.file = open_log(directory, name.get()).ok();
+            self.file = file::append(directory, name.get()).ok();
             self.size = self.file.as_ref().map_or(0, |file| seek(file, SeekFrom::End(0)).unwrap_or(0));
         }
         if let Some(file) = &self.file {
@@ -205,14 +205,6 @@ impl Log {
         }
         bytes.len()
     }
-}
-
-/// Opens a file of `directory` to append to, made where it is missing. What a pod may have put in its place holds nobody up.
-/// Errors: of open(2); ELOOP for a link, ENXIO for a FIFO.
-pub fn open_log(directory: &Fd, name: &CStr) -> rustix::io::Result<Fd> {
-    let how = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
-    let safely = OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;
-    file::create(directory.as_fd(), name, how | safely, Mode::RUSR | Mode::WUSR)
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, fsync, mkdirat, unlinkat};
 use rustix::io::{Errno, Result, read, write};
 
-use super::logs::open_log;
 use crate::sys::fd::Fd;
 use crate::sys::file;
 use crate::{plan, report};
@@ -57,7 +56,7 @@ pub fn names(mut entries: &[u8]) -> impl Iterator<Item = &CStr> {
 
 /// Appends a record to what there is of its name, and removes it once that is on the disk.
 fn move_one(store: &Fd, records: &Fd, name: &CStr) -> Result<()> {
-    let (from, to) = (file::open(store.as_fd(), name, OFlags::RDONLY)?, open_log(records, name)?);
+    let (from, to) = (file::open(store.as_fd(), name, OFlags::RDONLY)?, file::append(records, name)?);
     let mut space = [0; 2048];
     loop {
         let got = read(&from, &mut space)?;

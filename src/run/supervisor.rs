@@ -38,7 +38,7 @@ impl Supervisor {
     pub fn tend(&mut self, machine: &Machine, epoll: &Fd, now: Millis) {
         if self.writer.is_none() && now >= self.writer_due {
             self.writer_due = now.saturating_add(plan::WRITER_PAUSE);
-            match logs::start(machine.kept) {
+            match logs::start(machine) {
                 Ok(pid) => self.writer = Some(pid),
                 Err(error) => report::degraded(&error),
             }

@@ -4,9 +4,11 @@
 //! brings core's formatting into the binary, a tenth of its budget.
 
 use core::ffi::CStr;
+use core::mem::size_of;
 use linux_raw_sys::general::{
-    __NR_epoll_create1, __NR_epoll_pwait, __NR_fsmount, __NR_fsopen, __NR_getdents64, __NR_openat, __NR_pipe2,
-    EPOLL_CLOEXEC, FSOPEN_CLOEXEC, O_CLOEXEC,
+    __NR_epoll_create1, __NR_epoll_pwait, __NR_fsmount, __NR_fsopen, __NR_getdents64, __NR_openat, __NR_openat2,
+    __NR_pipe2, EPOLL_CLOEXEC, FSOPEN_CLOEXEC, O_CLOEXEC, RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV,
+    open_how,
 };
 use rustix::event::epoll::Event;
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -31,6 +33,27 @@ pub fn create(directory: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: Mode)
     Fd::from_answer(unsafe {
         syscall(__NR_openat, [directory, path.as_ptr().expose_provenance(), flags, mode.as_raw_mode() as usize, 0, 0])
     })
+}
+
+/// Opens the file `name` of `directory` to append to, made for root alone where it is missing (openat2(2)). A link, or a mount
+/// on it, is not followed; a FIFO does not hold the caller. Errors: ELOOP, EXDEV, ENXIO for these; of open(2).
+pub fn append(directory: &Fd, name: &CStr) -> Result<Fd> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let how = open_how {
+        flags: u64::from(flags.bits() | O_CLOEXEC),
+        mode: 0o600,
+        resolve: u64::from(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV),
+    };
+    let arguments = [
+        fd_argument(directory.as_raw_fd()),
+        name.as_ptr().expose_provenance(),
+        (&raw const how).expose_provenance(),
+        size_of::<open_how>(),
+        0,
+        0,
+    ];
+    // SAFETY: `name` is NUL-terminated, `how` has the size given, and both outlive the call.
+    Fd::from_answer(unsafe { syscall(__NR_openat2, arguments) })
 }
 
 /// A context to configure a file system of type `kind` in (fsopen(2)). Errors: ENODEV for a type the kernel lacks.
