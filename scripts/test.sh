@@ -5,13 +5,20 @@ set -euo pipefail
 usage() {
     cat <<'EOF'
 usage: scripts/test.sh [--fast] [--fuzz SECONDS]
+       scripts/test.sh --soak [KILLS CUTS]
 
 Runs, in this order: cargo fmt and clippy, the unit tests, the tests of the binary, the bus,
 the README and the namespaces (seconds), fuzzing (scripts/fuzz.sh), then the tests that boot the
 node in QEMU (minutes). What they need is built first, as by scripts/boot.sh --build-only.
 
-  --fast          without the node image and the QEMU tests
-  --fuzz SECONDS  for each parser that is fuzzed (5)
+  --fast               without the node image and the QEMU tests
+  --fuzz SECONDS       for each parser that is fuzzed (5)
+  --soak [KILLS CUTS]  only the fault suite, in QEMU: KILLS (1000) times containerd or kubelet is
+                       killed, CUTS (100) times the node's power is cut, at random moments. Takes
+                       hours; a short form is part of the QEMU tests
+
+Environment: KIOS_SOAK_SEED (what is random is repeated with the seed that a run printed),
+KIOS_INIT (another init).
 
 Exit status: 0 all passed, 1 something failed, 2 wrong use.
 EOF
@@ -22,7 +29,10 @@ wrong() {
     exit 2
 }
 
-FAST='' FUZZ=5
+# number OPTION VALUE
+number() { [[ $2 =~ ^[1-9][0-9]{0,5}$ ]] || wrong "$1 $2: not a number above 0"; }
+
+FAST='' FUZZ=5 SOAK=''
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help)
@@ -31,9 +41,17 @@ while [ $# -gt 0 ]; do
             ;;
         --fast) FAST=1 ;;
         --fuzz)
-            [[ ${2:-} =~ ^[1-9][0-9]{0,5}$ ]] || wrong "--fuzz ${2:-}: not a number above 0"
+            number "$1" "${2:-}"
             FUZZ=$2
             shift
+            ;;
+        --soak)
+            [ $# = 1 ] || [ $# = 3 ] || wrong "--soak needs both numbers or none, and goes last"
+            SOAK=1
+            export KIOS_SOAK_KILLS=${2-1000} KIOS_SOAK_CUTS=${3-100}
+            number "$1" "$KIOS_SOAK_KILLS"
+            number "$1" "$KIOS_SOAK_CUTS"
+            break
             ;;
         *) wrong "unknown argument: $1" ;;
     esac
@@ -42,6 +60,16 @@ done
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 step() { printf 'test.sh: [%ss] %s\n' "$SECONDS" "$*" >&2; }
+
+if [ -n "$SOAK" ]; then
+    step "building init and the node image"
+    cargo build --quiet --locked --release
+    scripts/boot.sh --build-only >/dev/null
+    step "$KIOS_SOAK_KILLS kills and $KIOS_SOAK_CUTS power cuts"
+    cargo test --locked --test node -- --nocapture soak::
+    step "passed"
+    exit 0
+fi
 
 step "format and lints"
 cargo fmt --check

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 
 use crate::gate::scenario;
 use crate::lines::check_order;
-use crate::vm::{LONG, repository, scratch};
+use crate::vm::{LONG, qemu_of, repository, scratch};
 
 /// Runs boot.sh; more than a minute counts as a failure.
 fn boot_sh(arguments: &[&str]) -> Output {
@@ -184,19 +184,7 @@ impl Job {
 
     /// The child of boot.sh that runs QEMU.
     fn qemu(&mut self) -> Pid {
-        self.wait("QEMU", |job| {
-            let parent = job.group.to_string();
-            let processes =
-                fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
-            let mut numbers = processes.filter_map(|name| name.parse::<i32>().ok());
-            let found = numbers.find(|number| {
-                let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
-                stat.rsplit_once(") ").is_some_and(|(name, rest)| {
-                    name.ends_with("(qemu-system-x86") && rest.split(' ').nth(1) == Some(parent.as_str())
-                })
-            });
-            found.map(Pid::from_raw)
-        })
+        self.wait("QEMU", |job| qemu_of(job.group))
     }
 
     /// Presses Ctrl-C: a terminal sends the signal to the whole group.

@@ -35,18 +35,21 @@ pub fn initramfs(name: &str, arguments: &[&str]) -> PathBuf {
 /// A directory with the manifests of the two pods of the demonstration and of `shell`.
 pub fn manifests() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
-    MADE.get_or_init(|| {
-        let directory = scratch("manifests");
-        fs::create_dir_all(&directory).unwrap();
-        for from in ["scripts/image/manifests", "tests/pods/shell"] {
-            for entry in fs::read_dir(repository(from)).unwrap().map(Result::unwrap) {
-                if entry.path().extension().is_some_and(|extension| extension == "yaml") {
-                    fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
-                }
+    MADE.get_or_init(|| with_pods_of("tests/pods/shell", "manifests"))
+}
+
+/// A directory of this name with the manifests of the two pods of the demonstration and of those in `pods`.
+pub fn with_pods_of(pods: &str, name: &str) -> PathBuf {
+    let directory = scratch(name);
+    fs::create_dir_all(&directory).unwrap();
+    for from in ["scripts/image/manifests", pods] {
+        for entry in fs::read_dir(repository(from)).unwrap().map(Result::unwrap) {
+            if entry.path().extension().is_some_and(|extension| extension == "yaml") {
+                fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
             }
         }
-        directory
-    })
+    }
+    directory
 }
 
 /// A tar archive with programs for the pod `shell`, which it gets as a disk: init must tell that disk from its own.

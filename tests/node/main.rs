@@ -16,6 +16,7 @@ mod lines;
 mod node;
 mod processes;
 mod shell;
+mod soak;
 mod stop;
 mod supervise;
 mod variants;

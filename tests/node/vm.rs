@@ -28,6 +28,20 @@ pub fn scratch(path: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(path)
 }
 
+/// The QEMU that a boot.sh runs, once it is there.
+pub fn qemu_of(boot: Pid) -> Option<Pid> {
+    let parent = boot.to_string();
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    let mut numbers = processes.filter_map(|name| name.parse::<i32>().ok());
+    let found = numbers.find(|number| {
+        let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(name, rest)| {
+            name.ends_with("(qemu-system-x86") && rest.split(' ').nth(1) == Some(parent.as_str())
+        })
+    });
+    found.map(Pid::from_raw)
+}
+
 /// What a machine printed so far, and when.
 #[derive(Default)]
 pub struct Console {
@@ -72,11 +86,15 @@ pub struct Boot<'a> {
     arguments: Vec<String>,
     qemu: Vec<String>,
     shell: Option<PathBuf>,
+    limit: Duration,
 }
+
+/// The longest a machine runs, unless it is told otherwise.
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// Boots; without more, what `scripts/boot.sh` alone does.
 pub fn boot(scenario: &Scenario) -> Boot<'_> {
-    Boot { scenario, arguments: Vec::new(), qemu: Vec::new(), shell: None }
+    Boot { scenario, arguments: Vec::new(), qemu: Vec::new(), shell: None, limit: LIMIT }
 }
 
 impl Boot<'_> {
@@ -89,6 +107,12 @@ impl Boot<'_> {
     /// With arguments for QEMU.
     pub fn qemu(mut self, arguments: &[&str]) -> Self {
         self.qemu.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// With another time for the machine to run in.
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
         self
     }
 
@@ -118,7 +142,8 @@ impl Boot<'_> {
         let _ = fs::remove_file(&qmp);
         let console = Arc::new(Console::default());
         let mut command = Command::new(repository("scripts/boot.sh"));
-        command.args(&self.arguments).args(["--timeout", "900", "--qmp"]).arg(&qmp).arg("--").args(&self.qemu);
+        let limit = self.limit.as_secs().to_string();
+        command.args(&self.arguments).args(["--timeout", &limit, "--qmp"]).arg(&qmp).arg("--").args(&self.qemu);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let began = Instant::now();
         let mut child = command.spawn().expect("scripts/boot.sh");
@@ -238,16 +263,36 @@ impl Vm {
         self.ask(&format!(r#"{{"execute":"send-key","arguments":{{"keys":[{keys}]}}}}"#));
     }
 
-    /// Waits for the machine's end: boot.sh's exit status, and how long after its start that was.
-    pub fn end(&mut self) -> (i32, Duration) {
-        let limit = Instant::now() + LONG;
+    /// The process of QEMU.
+    pub fn qemu(&self) -> Pid {
+        let boot = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        let end = Instant::now() + LONG;
+        loop {
+            if let Some(qemu) = qemu_of(boot) {
+                return qemu;
+            }
+            assert!(Instant::now() < end, "no QEMU within {LONG:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Whether the machine ends by itself within this time.
+    pub fn ends_within(&self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
         let mut lines = self.console.lines.lock().unwrap();
         while lines.1 > 0 {
-            let left = limit.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "the machine did not end within {LONG:?}");
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
             lines = self.console.news.wait_timeout(lines, left).unwrap().0;
         }
-        drop(lines);
+        true
+    }
+
+    /// Waits for the machine's end: boot.sh's exit status, and how long after its start that was.
+    pub fn end(&mut self) -> (i32, Duration) {
+        assert!(self.ends_within(LONG), "the machine did not end within {LONG:?}");
         let status = self.child.wait().expect("boot.sh");
         (status.code().expect("boot.sh exits"), self.began.elapsed())
     }
