@@ -382,7 +382,7 @@ pub const LOG_WAIT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// What a log lacks is said no more often than this.
 pub const LOSS_PAUSE: Millis = 10_000;
 /// The logs' writer is started no more often than this.
-pub const WRITER_PAUSE: Millis = 1_000;
+pub const WRITER_PAUSE: Millis = 10_000;
 /// The kernel's records of crashes.
 pub const PSTORE: Text = t(c"/sys/fs/pstore");
 /// Where they are moved, below [`LOG_DIRECTORY`].

@@ -1,4 +1,4 @@
-//! A kernel that crashes: the machine starts again, and what the kernel said last is kept.
+//! A kernel that crashes, its disks read-only: the machine starts again, and what the kernel said last is kept.
 
 use std::fs;
 use std::time::Instant;
@@ -18,7 +18,12 @@ fn a_crash_is_recorded() {
         let object = format!("memory-backend-file,id=erst,mem-path={},size=0x20000,share=on", store.display());
         let qemu = ["-object", &object, "-device", "acpi-erst,memdev=erst"];
         let mut vm = boot(scenario).shell().option("--data", &disk).qemu(&qemu).start();
-        vm.sh("sync; (sleep 0.5; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &");
+        // Before, every disk is made read-only, on which the shell keeps its own files too.
+        vm.sh("sync; pid=$(pidof containerd); (sleep 0.5; echo u >/proc/sysrq-trigger; \
+            while touch /host/var/lib/writable; do :; done; \
+            until dd if=/dev/zero bs=1k count=1 | tr '\\0' x >/proc/$pid/fd/2; dmesg | grep 'bytes lost'; do :; done; \
+            echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &");
+        scenario.note(&vm.wait_for("containerd.log: "));
         vm.wait_for("Kernel panic - not syncing");
         let began = Instant::now();
         let (status, _) = vm.end();
