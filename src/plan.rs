@@ -7,6 +7,11 @@ use rustix::mount::MountFlags;
 use rustix::process::Resource;
 use static_assertions::const_assert;
 
+mod kinds;
+
+pub use kinds::{Modules, Mount, Need, Service, Watch};
+use kinds::{degraded, fatal};
+
 use crate::sys::process::STRINGS_MAX;
 use crate::sys::text::{Text, t};
 
@@ -39,15 +44,6 @@ pub const ROOT_MARK: &CStr = c"/etc/kios";
 /// The root that the kernel's own helpers are confined to (core_pattern, modprobe, poweroff_cmd).
 pub const KERNEL_ROOT: &CStr = c"kernel";
 
-/// A list of kernel modules: names of files in `directory`, one a line, in the order they are loaded.
-pub struct Modules {
-    /// Directory of the list and the modules.
-    pub directory: &'static CStr,
-    /// The list's name.
-    pub list: &'static CStr,
-    /// Whether a module's file is removed once it is loaded, to free its memory.
-    pub once: bool,
-}
 /// What mounting the root image needs; in the initramfs.
 pub const ROOT_MODULES: Modules = Modules { directory: c"/modules", list: c"order", once: true };
 /// What the data disk and containerd's start need.
@@ -58,29 +54,6 @@ pub const LATE_MODULES: Modules = Modules { directory: c"/usr/lib/kios/modules",
 pub const MODULE_LIST_BYTES: usize = 4096;
 
 // ---- Mounts ---------------------------------------------------------------------------------------------------------
-
-/// A file system to mount at boot. In mountinfo its type is also its source.
-pub struct Mount {
-    /// Mount point.
-    pub target: Text,
-    /// File system type.
-    pub kind: Text,
-    /// Mount flags.
-    pub flags: MountFlags,
-    /// Options of the file system.
-    pub data: Text,
-    /// What a failure means.
-    pub need: Need,
-}
-
-/// What the failure of a step or a mount means.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Need {
-    /// The machine cannot go on: restart after a pause.
-    Fatal,
-    /// The machine goes on with less, and says so.
-    Degraded,
-}
 
 const SAFE: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 const API: MountFlags = SAFE.union(MountFlags::NOEXEC);
@@ -106,14 +79,6 @@ pub const MOUNTS: &[Mount] = &[
     fatal(c"tmpfs", c"/run", SAFE, c"mode=0755"),
     degraded(c"tmpfs", c"/tmp", SAFE, c"mode=1777"),
 ];
-
-const fn degraded(kind: &'static CStr, target: &'static CStr, flags: MountFlags, data: &'static CStr) -> Mount {
-    Mount { target: t(target), kind: t(kind), flags, data: t(data), need: Need::Degraded }
-}
-
-const fn fatal(kind: &'static CStr, target: &'static CStr, flags: MountFlags, data: &'static CStr) -> Mount {
-    Mount { need: Need::Fatal, ..degraded(kind, target, flags, data) }
-}
 
 /// Mounts that propagate between the services' mount namespaces and PID 1's: what pods mount there must be unmounted at
 /// the end. Everything else is private.
@@ -260,33 +225,6 @@ pub const CGROUPS: &[(Text, Text, Text)] = &[
 ];
 
 // ---- Services -------------------------------------------------------------------------------------------------------
-
-/// A service: a program that init starts and keeps alive.
-pub struct Service {
-    /// Name in init's lines.
-    pub name: Text,
-    /// Program, below the root.
-    pub program: Text,
-    /// Configuration file, below the root.
-    pub config: Text,
-    /// Arguments.
-    pub arguments: &'static [&'static CStr],
-    /// Environment, whole.
-    pub environment: &'static [&'static CStr],
-    /// Its cgroup, below the root of the tree.
-    pub cgroup: Text,
-    /// How it is found to live once it is ready.
-    pub watch: Watch,
-}
-
-/// How a service gives signs of life.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Watch {
-    /// It says so itself (sd_notify(3), WATCHDOG=1).
-    Told,
-    /// It answers when it is asked.
-    Asked,
-}
 
 /// Directory in a service's own mount namespace that holds its sockets, and nothing else.
 pub const SOCKETS: &CStr = c"/kios";
