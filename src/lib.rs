@@ -7,6 +7,7 @@
 
 pub mod boot;
 pub mod error;
+pub mod log;
 pub mod plan;
 pub mod report;
 pub mod run;

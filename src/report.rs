@@ -12,13 +12,13 @@ use rustix::thread::sched_yield;
 use static_assertions::const_assert;
 
 use crate::error::{self, Error};
+use crate::log;
 use crate::plan::{self, Millis};
-use crate::run::logs;
 use crate::sys::stdio::Fixed;
 use crate::sys::text::{Text, t};
 use crate::sys::{clock, stdio};
 
-const_assert!(plan::KMSG_LEVEL.count_bytes() == logs::HEADER);
+const_assert!(plan::KMSG_LEVEL.count_bytes() == log::HEADER);
 
 /// Bytes of the longest line; what is longer is cut.
 const LINE_BYTES: usize = 256;
@@ -125,7 +125,7 @@ impl Line {
         // In the log's record the header is where the level was.
         let length = self.0.len() - plan::KMSG_LEVEL.count_bytes();
         if let Some(head) = self.0.first_chunk_mut() {
-            *head = logs::header(plan::OWN_LOG, length);
+            *head = log::header(plan::OWN_LOG, length);
         }
         let _ = write(stdio::get(Fixed::LogIn), &self.0);
     }

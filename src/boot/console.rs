@@ -9,11 +9,10 @@ use rustix::system::{RebootCommand, reboot};
 
 use super::{Step, mounts};
 use crate::error::{During, Result};
-use crate::plan;
-use crate::run::logs;
 use crate::sys::stdio::{self, Fixed};
 use crate::sys::text::Path;
 use crate::sys::{self, file};
+use crate::{log, plan};
 
 /// Opens console, kernel log and /dev/null, blocks all signals, and takes Ctrl-Alt-Del from the kernel.
 ///
@@ -22,14 +21,14 @@ use crate::sys::{self, file};
 pub fn open(step: &mut Step) -> Result<()> {
     sys::signal::block_all().during(c"block signals")?;
     stdio::reserve().during(c"open /")?;
-    let log = logs::open();
+    let pipe = log::open();
     let mounted = mounts::mount(&plan::DEV);
     // Until the console is open, and instead of it where there is none.
     let inherited = stdio::install(stdio::get(Fixed::Output), Fixed::Console, false).during(c"dup");
     let kmsg = sink(c"/dev/kmsg", Fixed::Kmsg);
     let console = sink(c"/dev/console", Fixed::Console);
     // Only now is there anywhere to say it.
-    step.check(log);
+    step.check(pipe);
     step.check(inherited);
     let own = step.check(mounted).is_some();
     step.check(kmsg);

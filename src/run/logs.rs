@@ -4,56 +4,23 @@
 //! service prints into the writer's pipe. The one writer moves what is there into files. A disk that is full, frozen or
 //! slow holds up the writer, and a drain for a moment once: what does not fit into the pipe by then is lost, counted, and
 //! told. So no service waits for a disk, and process 1, which fills the pipe too, for nothing.
-//!
-//! The pipe carries records: a header of four bytes, `length | log << 16` in little-endian order, and as many bytes. A
-//! record is written whole or not at all, since it has at most PIPE_BUF bytes (pipe(7)).
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::AsFd;
-use rustix::fs::{CWD, Gid, Mode, OFlags, SeekFrom, Uid, fchmod, fchown, fcntl_setfl, renameat, seek};
+use rustix::fs::{CWD, Gid, Mode, OFlags, SeekFrom, Uid, fchmod, fchown, renameat, seek};
 use rustix::io::{Errno, read, write};
 use rustix::process::Pid;
 
 use super::{now, records};
 use crate::boot::{Machine, kernel_put};
 use crate::error::{During, Result};
+use crate::log::{self, HEADER, RECORD};
 use crate::plan::{self, Millis};
 use crate::report;
 use crate::sys::fd::Fd;
 use crate::sys::stdio::{self, Fixed};
 use crate::sys::text::{Text, t};
 use crate::sys::{file, process};
-
-/// Bytes of a record's header.
-pub const HEADER: usize = 4;
-/// Bytes of the longest record: PIPE_BUF (linux/limits.h).
-const RECORD: usize = 4096;
-
-/// A record's header.
-pub fn header(log: usize, length: usize) -> [u8; HEADER] {
-    let [low, high, ..] = length.to_le_bytes();
-    let [log, ..] = log.to_le_bytes();
-    [low, high, log, 0]
-}
-
-/// The log and the length in a record's header.
-fn split([low, high, log, _]: [u8; HEADER]) -> (usize, usize) {
-    (usize::from(log), usize::from(u16::from_le_bytes([low, high])))
-}
-
-/// Makes the writer's pipe: lines from then on wait in it until there is a writer. Errors: of pipe(2) and dup(2).
-pub fn open() -> Result<()> {
-    let (out, into) = file::pipe().during(c"pipe")?;
-    // Whatever the writer is held by, who writes here is not.
-    fcntl_setfl(&into, OFlags::NONBLOCK).during(c"pipe")?;
-    stdio::install(into.as_fd(), Fixed::LogIn, false).during(c"dup")?;
-    stdio::install(out.as_fd(), Fixed::LogOut, false).during(c"dup")
-}
-
-/// No more goes into the writer's pipe from here: the writer ends once the services' drains have ended too.
-pub fn close() {
-    let _ = stdio::install(stdio::get(Fixed::Input), Fixed::LogIn, false);
-}
 
 /// Bytes that a log lacks.
 #[derive(Clone, Copy, Default)]
@@ -95,7 +62,7 @@ pub fn drain(index: usize) -> Result<Fd> {
                 process::exit(0)
             }
         };
-        *head = header(index, got);
+        *head = log::header(index, got);
         let record = record.get(..HEADER + got).unwrap_or(&[]);
         let mut sent = write(stdio::get(Fixed::LogIn), record).is_ok();
         if !sent && !stuck {
@@ -125,7 +92,7 @@ pub fn start(machine: &Machine) -> Result<Pid> {
     }
     let (entered, kept) = (machine.isolation.enter(), machine.kept);
     // Its own end to write would keep its pipe open.
-    close();
+    log::close();
     stay();
     match entered.and_then(|()| directory()) {
         Ok(directory) => {
@@ -157,7 +124,7 @@ fn copy(directory: &Fd) {
     let mut logs = plan::LOGS.map(|names| Log { names, file: None, size: 0, loss: Loss::default() });
     let (mut head, mut body) = ([0; HEADER], [0; RECORD]);
     while file::fill(stdio::get(Fixed::LogOut), &mut head) {
-        let (log, length) = split(head);
+        let (log, length) = log::split(head);
         let Some(bytes) = body.get_mut(..length) else { return };
         if !file::fill(stdio::get(Fixed::LogOut), bytes) {
             return;
@@ -205,17 +172,5 @@ impl Log {
             }
         }
         bytes.len()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_header_says_log_and_length() {
-        for (log, length) in [(0, 0), (1, 255), (2, 256), (2, RECORD - HEADER)] {
-            assert_eq!(split(header(log, length)), (log, length));
-        }
     }
 }

@@ -11,9 +11,10 @@ use rustix::system::{RebootCommand, reboot};
 
 use crate::boot::Machine;
 use crate::error::{During, Error, Result};
+use crate::log;
 use crate::plan::{self, Millis};
 use crate::report;
-use crate::run::{self, Ending, Left, Request, Supervisor, logs, now};
+use crate::run::{self, Ending, Left, Request, Supervisor, now};
 use crate::sys::text::{Text, t};
 use crate::sys::{file, process, signal, watchdog};
 
@@ -29,7 +30,7 @@ pub fn stop(mut machine: Machine, services: &Supervisor, ending: Ending) -> ! {
         }
     }
     // What is said from here on is not in init's log: the writer ends too.
-    logs::close();
+    log::close();
     end_processes();
     run_child(t(c"save"), plan::SAVE_LIMIT, save);
     // What the phases before did not take is the disks'. A watchdog that refused the longer time-out is fed once for each:
