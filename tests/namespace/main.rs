@@ -14,6 +14,7 @@ mod layout;
 mod logs;
 mod outsider;
 mod pods;
+mod pressure;
 mod reaping;
 mod seed;
 mod services;

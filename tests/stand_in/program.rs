@@ -6,6 +6,7 @@
 
 mod bus;
 mod cri;
+mod flood;
 mod launch;
 
 use std::io::{ErrorKind, Write};
@@ -41,6 +42,8 @@ fn main() {
             "mark" => std::fs::write(value, "").expect("mark"),
             "wait" => wait_for(|| Path::new(value).exists()),
             "orphans" => orphans(value.parse().expect("number of orphans")),
+            "crowd" => flood::crowd(value.parse().expect("number of children")),
+            "flood-notify" => flood::notifications(value.parse().expect("number of senders")),
             "ignore-term" => ignore(Signal::SIGTERM),
             "ignore-abort" => ignore(Signal::SIGABRT),
             "alive-from-child" => leave_behind(|| notify("WATCHDOG=1")),
@@ -66,10 +69,15 @@ fn wait_for(mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Sends a notification, and returns once init has read it.
-fn notify(text: &str) {
+fn notify_socket() -> UnixDatagram {
     let socket = UnixDatagram::unbound().expect("socket");
     socket.connect(std::env::var("NOTIFY_SOCKET").expect("NOTIFY_SOCKET")).expect("connect to notify socket");
+    socket
+}
+
+/// Sends a notification, and returns once init has read it.
+fn notify(text: &str) {
+    let socket = notify_socket();
     socket.send(text.as_bytes()).expect("notify");
     wait_for(|| {
         let mut unread: libc::c_int = 0;
