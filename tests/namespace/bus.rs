@@ -114,6 +114,28 @@ fn a_flood_of_connections_holds_nothing_up() {
     assert_ends(machine);
 }
 
+/// More of them than there is room for in the queue of those that wait to be let in: kubelet, which comes and goes with
+/// them there, gets in.
+#[test]
+fn kubelet_comes_back_to_a_flooded_bus() {
+    let script = format!("{}inhibit\nready\nmark /run/up\ntold\nrelease", "flooder\n".repeat(16));
+    let mut machine = Setup::new("ready", &script).boot().ready();
+    machine.marked("/run/up");
+    let before = machine.init.descriptors().len();
+    for _ in 0..3 {
+        fs::remove_file(machine.init.sees("/run/up")).unwrap();
+        restart(&machine, KUBELET);
+        machine.marked("/run/up");
+    }
+    println!("init's own time under the flood: {} ticks", machine.init.cpu_ticks());
+    // One more is a stranger's, for the moment.
+    wait_for("no more descriptors", || (machine.init.descriptors().len() <= before).then_some(()));
+    let (lines, ended) = end(&mut machine);
+    assert_eq!(ended, Signal::SIGINT);
+    assert_in_order(&lines, &["stopping for power-off", "pods ", "stopped kubelet ", "unmount ", "power-off"]);
+    assert_all_ended(&lines);
+}
+
 /// A kubelet that comes and goes leaves nothing behind, nor does one that takes lock after lock.
 #[test]
 fn nothing_is_left_of_what_was_given() {
