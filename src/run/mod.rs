@@ -125,7 +125,7 @@ pub fn run(machine: &Machine) -> Option<(Supervisor, Ending)> {
 fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
     let epoll = file::epoll().during(c"epoll")?;
     let inputs = power::open();
-    let signals = signal::descriptor().during(c"signalfd")?;
+    let signals = signal::descriptor(signals::HEARD).during(c"signalfd")?;
     epoll::add(&epoll, &signals, Token::Signals.data(), epoll::EventFlags::IN).during(c"watch signals")?;
     for (index, input) in inputs.iter().enumerate() {
         let Some(input) = input else { continue };

@@ -1,6 +1,7 @@
 //! What signals ask of PID 1, and their names. Pure.
 
 use crate::error;
+use crate::sys::signal::Mask;
 use crate::sys::text::{Text, t};
 
 /// An end of the machine.
@@ -26,7 +27,7 @@ impl Request {
 }
 
 /// The end that signal `number` asks for. SIGRTMIN is 34, as glibc and Go count it: those who send it use their libc.
-pub fn request(number: u32) -> Option<Request> {
+pub const fn request(number: u32) -> Option<Request> {
     const RTMIN: u32 = 34;
     const HALT: u32 = RTMIN + 3;
     const POWER_OFF: u32 = RTMIN + 4;
@@ -41,6 +42,20 @@ pub fn request(number: u32) -> Option<Request> {
         _ => None,
     }
 }
+
+/// Those that init reads: each that asks for an end, and SIGCHLD. Others stay pending: the kernel hands the lowest number out
+/// first, so that a flood of one that means nothing would hide one that does.
+pub const HEARD: Mask = {
+    const CHILD: u32 = 17;
+    let (mut mask, mut number) = (1 << (CHILD - 1), 1);
+    while number <= Mask::BITS {
+        if request(number).is_some() {
+            mask |= 1 << (number - 1);
+        }
+        number += 1;
+    }
+    mask
+};
 
 /// Names by number, as [`error::word`] has them, without SIG (signal(7), every architecture but alpha, mips, parisc and
 /// sparc).
@@ -73,5 +88,7 @@ mod tests {
         assert_eq!(asked(Request::PowerOff), [12, 15, 30, 38]);
         assert_eq!(asked(Request::Reboot), [2, 39]);
         assert_eq!(asked(Request::Halt), [10, 37]);
+        let heard: Vec<_> = (1..=64).filter(|number| HEARD >> (number - 1) & 1 == 1).collect();
+        assert_eq!(heard, [2, 10, 12, 15, 17, 30, 37, 38, 39]);
     }
 }

@@ -13,7 +13,7 @@ use super::fd::Fd;
 use super::{check, fd_argument};
 
 /// The kernel's sigset_t: one bit a signal, signal 1 in bit 0.
-type Mask = u64;
+pub type Mask = u64;
 
 /// `struct signalfd_siginfo` (signalfd(2)), of which init reads the number.
 #[repr(C)]
@@ -52,9 +52,8 @@ pub fn wait(limit: u64) {
     unsafe { syscall(__NR_rt_sigtimedwait, arguments) };
 }
 
-/// A descriptor that every signal is read from. Errors: of signalfd(2).
-pub fn descriptor() -> Result<Fd> {
-    let mask = Mask::MAX;
+/// A descriptor that the signals of `mask` are read from. Errors: of signalfd(2).
+pub fn descriptor(mask: Mask) -> Result<Fd> {
     // SFD_CLOEXEC and SFD_NONBLOCK are these (linux/signalfd.h).
     let flags = O_CLOEXEC | O_NONBLOCK;
     let arguments = [usize::MAX, (&raw const mask).expose_provenance(), size_of::<Mask>(), flags as usize, 0, 0];

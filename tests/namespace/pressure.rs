@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kios_init::plan::{CONTAINERD, KUBELET};
@@ -31,6 +32,12 @@ const RATE: f64 = 10_000.0;
 const FLOOD: Duration = Duration::from_secs(3);
 /// Milliseconds in which init must have noticed something, whatever else it has to do.
 const NOTICED: u64 = 2_000;
+
+/// One of these tests at a time: each takes all the processors there are.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The kernel's limit on process ids, raised for as long as this lives.
 struct PidMax(String);
@@ -86,6 +93,7 @@ fn assert_comes_back(machine: &Machine, service: Process) {
 /// nothing stays.
 #[test]
 fn a_hundred_thousand_orphans_at_once() {
+    let _alone = alone();
     let _raised = PidMax::raise();
     let number = crowd();
     let script = format!("ready\nmark /run/up\nwait /run/begin\ncrowd {number}\nmark /run/handed-over");
@@ -174,6 +182,7 @@ fn under_signals(init: Process, act: impl FnOnce()) -> f64 {
 /// one whose signal has a higher number than the others, which the kernel gives out first.
 #[test]
 fn ten_thousand_signals_a_second() {
+    let _alone = alone();
     for request in [libc::SIGTERM, libc::SIGPWR, 38] {
         let mut machine = Setup::new("ready", "ready").boot().ready();
         let rate = under_signals(machine.init, || {
@@ -198,6 +207,7 @@ fn ten_thousand_signals_a_second() {
 /// what goes on after that costs the other one nothing.
 #[test]
 fn a_flood_of_notifications() {
+    let _alone = alone();
     let script = "flood-notify 8\nready";
     let mut machine = Setup::new(script, script).boot().ready();
     for index in [KUBELET, CONTAINERD, KUBELET] {
