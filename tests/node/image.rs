@@ -62,7 +62,7 @@ pub fn tools() -> &'static Path {
         let beside = std::env::var_os("CARGO").map(|cargo| Path::new(&cargo).with_file_name("rustc"));
         let rustc = beside.filter(|path| path.is_file()).unwrap_or_else(|| "rustc".into());
         let flags = ["--edition=2024", "-Copt-level=s", "-Cstrip=symbols", "-Ctarget-feature=+crt-static", "-o"];
-        let programs = ["intruder", "stuck"];
+        let programs = ["intruder", "press", "stuck"];
         fs::copy(init(), directory.join("poweroff")).unwrap();
         for program in programs {
             let source = repository(&format!("tests/pods/shell/{program}.rs"));

@@ -14,6 +14,7 @@ mod intrusion;
 mod lan;
 mod lines;
 mod node;
+mod pressure;
 mod processes;
 mod shell;
 mod soak;

@@ -12,13 +12,18 @@ use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::Random;
 use crate::vm::scratch;
 
 /// What a disk writes whole or not at all: today's have physical sectors of that size.
 const BLOCK: usize = 4096;
+/// What a flush takes; as long there is something to lose.
+const FLUSH_TIME: Duration = Duration::from_millis(5);
 /// More than QEMU asks for at once.
 const MOST: usize = 32 << 20;
 
@@ -45,10 +50,11 @@ pub struct Disk {
     file: File,
     /// What was written since the last flush, oldest first: where, and what.
     cache: Vec<(u64, Vec<u8>)>,
+    power: Arc<AtomicBool>,
 }
 
 /// What became of the writes that were not flushed.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Loss {
     pub kept: usize,
     pub torn: usize,
@@ -58,13 +64,14 @@ pub struct Loss {
 impl Disk {
     pub fn open(path: &Path) -> Disk {
         let file = File::options().read(true).write(true).open(path).expect("disk");
-        Disk { file, cache: Vec::new() }
+        Disk { file, cache: Vec::new(), power: Arc::new(AtomicBool::new(true)) }
     }
 
     /// Is the disk of one machine from now on.
     pub fn serve(self) -> Served {
         let socket = scratch(&format!("disk.{}", std::process::id()));
         let _ = std::fs::remove_file(&socket);
+        let power = self.power.clone();
         let listener = UnixListener::bind(&socket).expect("socket for the disk");
         let thread = std::thread::spawn(move || {
             let (stream, _) = listener.accept().expect("a machine");
@@ -73,7 +80,7 @@ impl Disk {
             let _ = disk.talk(&stream);
             disk
         });
-        Served { socket, thread }
+        Served { socket, power, thread }
     }
 
     fn talk(&mut self, mut stream: &UnixStream) -> Result<()> {
@@ -106,13 +113,18 @@ impl Disk {
             let handle: [u8; 8] = take(stream)?;
             let offset = u64::from_be_bytes(take(stream)?);
             let length = u32::from_be_bytes(take(stream)?);
+            check(self.power.load(Ordering::SeqCst))?;
             let data = match u16::from_be_bytes([high, low]) {
                 READ => self.read(offset, length as usize)?,
                 WRITE => {
                     self.cache.push((offset, take_some(stream, length)?));
                     Vec::new()
                 }
-                FLUSH => self.flush().map(|()| Vec::new())?,
+                FLUSH => {
+                    std::thread::sleep(FLUSH_TIME);
+                    check(self.power.load(Ordering::SeqCst))?;
+                    self.flush().map(|()| Vec::new())?
+                }
                 DISCONNECT => return Ok(()),
                 _ => return check(false),
             };
@@ -142,9 +154,9 @@ impl Disk {
         Ok(())
     }
 
-    /// Cuts the disk's power: of each write that was not flushed, all, some blocks or nothing is there. How much survives
-    /// is random too, from nothing to everything.
-    fn cut(&mut self, random: &mut Random) -> Loss {
+    /// Without power: of each write that was not flushed, all, some blocks or nothing is there. How much survives is random
+    /// too, from nothing to everything.
+    fn lose(&mut self, random: &mut Random) -> Loss {
         let mut loss = Loss::default();
         let survives = random.below(101);
         for (at, data) in std::mem::take(&mut self.cache) {
@@ -176,6 +188,7 @@ impl Disk {
 /// A machine's disk.
 pub struct Served {
     socket: PathBuf,
+    power: Arc<AtomicBool>,
     thread: JoinHandle<Disk>,
 }
 
@@ -185,14 +198,18 @@ impl Served {
         format!("nbd+unix:///?socket={}", self.socket.display())
     }
 
-    /// The machine is gone: cuts the disk's power too.
-    pub fn cut(self, random: &mut Random) -> (Disk, Loss) {
+    /// Cuts the disk's power: from now on it does nothing, and answers nothing.
+    pub fn power_off(&self) {
+        self.power.store(false, Ordering::SeqCst);
+    }
+
+    /// The machine is gone too: what became of the disk.
+    pub fn end(self, random: &mut Random) -> Loss {
         // QEMU may have ended before it came here.
         let _ = UnixStream::connect(&self.socket);
         let mut disk = self.thread.join().expect("the disk's thread");
         let _ = std::fs::remove_file(&self.socket);
-        let loss = disk.cut(random);
-        (disk, loss)
+        disk.lose(random)
     }
 }
 
@@ -227,7 +244,7 @@ fn a_cut_loses_what_was_not_flushed() {
         let read: Vec<_> = disk.read(512, 3 * BLOCK).unwrap().iter().step_by(BLOCK).copied().collect();
         assert_eq!(read, [1, 2, 2]);
         assert_eq!(disk.read(8 * BLOCK as u64 - 1, 1).unwrap(), [3]);
-        let loss = disk.cut(&mut random);
+        let loss = disk.lose(&mut random);
         assert_eq!((loss.kept + loss.torn + loss.lost, disk.cache.len()), (2, 0));
         let left: Vec<_> = std::fs::read(&path).unwrap().iter().step_by(BLOCK).copied().collect();
         assert_eq!((left[0], &left[3..7]), (1, &[1, 0, 0, 0][..]));

@@ -120,7 +120,9 @@ fn check_managed(scenario: &Scenario, vm: &mut Vm) {
     let here = vm.here();
     let (_, hello) = vm.wait_after(here, "container-a: hello ");
     vm.sh(&format!(
-        "until grep -q '{hello}$' /host/var/log/pods/default_container-a_*/container-a/*.log; do sleep 0.2; done"
+        "log=$(ls /host/var/log/pods/default_container-a_*/container-a/*.log)
+        for n in $(seq 300); do ! grep -q '{hello}$' $log || exit 0; sleep 0.2; done
+        tail -n 3 $log; grep -E 'level=(error|warning)' /host/var/log/containerd.log; exit 1"
     ));
     let mut left = pods(vm);
     let first = left.iter().find(|process| process.name == "hello").expect("container-a").clone();
