@@ -261,7 +261,7 @@ pub const SERVICES: [Service; 2] = [
             c"PATH=/usr/bin",
             c"HOME=/",
             c"NOTIFY_SOCKET=/kios/notify",
-            // It says WATCHDOG=1 at least twice in this time, which is less than the limit for silence.
+            // It says WATCHDOG=1 about twice in this time, which is less than the limit for silence.
             c"WATCHDOG_USEC=30000000",
             c"DBUS_SYSTEM_BUS_ADDRESS=unix:path=/kios/bus",
         ],
@@ -286,6 +286,8 @@ pub const START_LIMIT: Millis = 300_000;
 pub const START_TELL: Millis = 30_000;
 /// A service that is ready and gives no sign of life for this long is aborted.
 pub const SILENCE_LIMIT: Millis = 60_000;
+/// A loop that comes by so much later than it planned was asleep itself, and blames no service.
+pub const OVERSLEPT: Millis = 5_000;
 /// How often one that is asked is asked; whoever does not answer at once has the limit above to do so.
 pub const ASK_PAUSE: Millis = 15_000;
 /// Where containerd is asked.

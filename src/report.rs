@@ -123,9 +123,8 @@ impl Line {
         }
         let _ = write(stdio::get(Fixed::Kmsg), &self.0);
         // In the log's record the header is where the level was.
-        let length = self.0.len() - plan::KMSG_LEVEL.count_bytes();
         if let Some(head) = self.0.first_chunk_mut() {
-            *head = log::header(plan::OWN_LOG, length);
+            *head = log::header(plan::OWN_LOG);
         }
         let _ = write(stdio::get(Fixed::LogIn), &self.0);
     }

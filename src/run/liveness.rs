@@ -1,9 +1,10 @@
 //! Whether containerd answers. It has no watchdog of its own, and a stopped one still takes connections into its backlog.
 //!
-//! So init asks what kubelet itself asks before it does anything: Status of CRI (k8s.io/cri-api, runtime/v1), in one constant
-//! request of HTTP/2 and gRPC. Of the answer only the frames' headers are looked at: data on the request's stream come from
-//! the handler alone, an error comes without. What Status does not touch may hang unseen: kubelet's loop stalls then,
-//! kubelet goes silent, and is started again.
+//! So init asks it as kubelet does when it starts: Version of CRI (k8s.io/cri-api, runtime/v1), in one constant request of
+//! HTTP/2 and gRPC. The answer takes the server, its scheduler and CRI, and nothing that may rightly take long: Status waits
+//! for CNI plugins. Of the answer only the frames' headers are looked at: data on the request's stream come from the handler
+//! alone, an error comes without. What Version does not touch may hang unseen; kubelet's loop then stalls, and kubelet, which
+//! goes silent, is started again, but containerd is not.
 //!
 //! A child asks, since what a pod mounts over /run, or marks there, may hold whoever follows a path. It ends with 0 once it has
 //! an answer.
@@ -18,10 +19,10 @@ use crate::sys::{file, net, process, signal};
 
 /// The request: HTTP/2's preface, empty SETTINGS, HEADERS and DATA of stream 1 (RFC 9113; the header fields by RFC 7541: POST,
 /// http, then literals for path, authority and content type), which are one gRPC call with an empty message.
-const REQUEST: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
+pub const REQUEST: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
     \x00\x00\x00\x04\x00\x00\x00\x00\x00\
-    \x00\x00\x43\x01\x04\x00\x00\x00\x01\x83\x86\
-    \x04\x21/runtime.v1.RuntimeService/Status\
+    \x00\x00\x44\x01\x04\x00\x00\x00\x01\x83\x86\
+    \x04\x22/runtime.v1.RuntimeService/Version\
     \x01\x09localhost\
     \x0f\x10\x10application/grpc\
     \x00\x00\x05\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00\x00";

@@ -7,7 +7,7 @@
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::AsFd;
-use rustix::fs::{CWD, Gid, Mode, OFlags, SeekFrom, Uid, fchmod, fchown, renameat, seek};
+use rustix::fs::{CWD, Gid, Mode, OFlags, SeekFrom, Uid, fchmod, fchown, ftruncate, renameat, seek};
 use rustix::io::{Errno, read, write};
 use rustix::process::Pid;
 
@@ -40,12 +40,11 @@ impl Loss {
     }
 }
 
-/// A child that drains what service `index` prints, until nobody holds the end to write any more, which is returned. Errors: of
-/// pipe(2) and clone3(2).
-pub fn drain(index: usize) -> Result<Fd> {
-    let (out, into) = file::pipe().during(c"pipe")?;
-    if process::fork(None).during(c"fork")?.is_some() {
-        return Ok(into);
+/// A child that drains what service `index` prints into `out`'s pipe, until nobody holds its end to write any more. Errors: of
+/// clone3(2).
+pub fn drain(index: usize, out: &Fd) -> Result<Pid> {
+    if let Some(pid) = process::fork(None).during(c"fork")? {
+        return Ok(pid);
     }
     let _ = stdio::install(out.as_fd(), Fixed::Input, false);
     stay();
@@ -62,7 +61,7 @@ pub fn drain(index: usize) -> Result<Fd> {
                 process::exit(0)
             }
         };
-        *head = log::header(index, got);
+        *head = log::header(index);
         let record = record.get(..HEADER + got).unwrap_or(&[]);
         let mut sent = write(stdio::get(Fixed::LogIn), record).is_ok();
         if !sent && !stuck {
@@ -122,14 +121,16 @@ fn directory() -> Result<Fd> {
 /// Copies records into their logs until nobody can write one any more.
 fn copy(directory: &Fd) {
     let mut logs = plan::LOGS.map(|names| Log { names, file: None, size: 0, loss: Loss::default() });
-    let (mut head, mut body) = ([0; HEADER], [0; RECORD]);
-    while file::fill(stdio::get(Fixed::LogOut), &mut head) {
-        let (log, length) = log::split(head);
-        let Some(bytes) = body.get_mut(..length) else { return };
-        if !file::fill(stdio::get(Fixed::LogOut), bytes) {
-            return;
-        }
-        if let Some(log) = logs.get_mut(log) {
+    let mut record = [0; RECORD];
+    loop {
+        let got = match read(stdio::get(Fixed::LogOut), &mut record) {
+            Ok(got @ 1..) => got,
+            Err(Errno::INTR) => continue,
+            _ => return,
+        };
+        if let Some(([log, ..], bytes)) = record.get(..got).and_then(|record| record.split_first_chunk::<HEADER>())
+            && let Some(log) = logs.get_mut(usize::from(*log))
+        {
             log.add(directory, bytes);
         }
     }
@@ -165,12 +166,21 @@ impl Log {
             self.file = file::append(directory, name.get()).ok();
             self.size = self.file.as_ref().map_or(0, |file| seek(file, SeekFrom::End(0)).unwrap_or(0));
         }
+        let mut lost = 0;
+        if self.size >= plan::LOG_BYTES
+            && let Some(file) = &self.file
+            && ftruncate(file, 0).is_ok()
+        {
+            // It could not be put aside.
+            lost = usize::try_from(self.size).unwrap_or(0);
+            self.size = 0;
+        }
         if let Some(file) = &self.file {
             while let Ok(written @ 1..) = write(file, bytes) {
                 bytes = bytes.get(written..).unwrap_or(&[]);
                 self.size += written as u64;
             }
         }
-        bytes.len()
+        lost + bytes.len()
     }
 }

@@ -150,11 +150,16 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
         if let Some(feeding) = &mut feeding {
             timeout = timeout.min(feeding.feed(now()));
         }
+        let planned = now().saturating_add(timeout);
         let got = match file::wait(&epoll, &mut events, timeout) {
             Ok(got) => got,
-            Err(Errno::INTR) => continue,
+            Err(Errno::INTR) => 0,
             Err(errno) => return Err(Error::new(c"epoll", errno)),
         };
+        if now() > planned.saturating_add(plan::OVERSLEPT) {
+            // The machine slept, or stood still: what services said meanwhile is yet to be read.
+            services.excuse(now());
+        }
         let mut asked = None;
         for event in events.iter().take(got) {
             match Token::from_data(event.data) {

@@ -14,7 +14,7 @@ use crate::report;
 use crate::sys::fd::Fd;
 use crate::sys::stdio::{self, Fixed};
 use crate::sys::text::t;
-use crate::sys::{process, seccomp, signal};
+use crate::sys::{file, process, seccomp, signal};
 
 /// A service that was started: its process, and init's end of its sockets.
 pub struct Started {
@@ -24,6 +24,10 @@ pub struct Started {
     pub notify: Fd,
     /// Where it connects to the bus.
     pub bus: Option<Fd>,
+    /// What it prints.
+    pub output: Fd,
+    /// The child that drains what it prints.
+    pub drain: Pid,
 }
 
 /// Starts service `index`. What fails after the fork is said by the child, which then exits with 1. Errors: no program;
@@ -31,8 +35,8 @@ pub struct Started {
 pub fn start(index: usize, machine: &Machine) -> Result<Started> {
     let (program, config) = machine.programs.of(index)?;
     let sockets = sockets::listen(index == plan::KUBELET)?;
-    // Without one, what the service prints is lost.
-    let output = logs::drain(index).map_err(|error| report::degraded(&error)).ok();
+    let (output, into) = file::pipe().during(c"pipe")?;
+    let drain = logs::drain(index, &output)?;
     let cgroup = machine.cgroups.services.get(index).and_then(Option::as_ref).map(Fd::as_fd);
     let forked = process::fork(cgroup).during(c"fork").or_else(|error| {
         // Its cgroup is gone: pods may remove one that is empty.
@@ -40,10 +44,10 @@ pub fn start(index: usize, machine: &Machine) -> Result<Started> {
         process::fork(None).during(c"fork")
     });
     if let Some(pid) = forked? {
-        return Ok(Started { pid, notify: sockets.notify, bus: sockets.bus });
+        return Ok(Started { pid, notify: sockets.notify, bus: sockets.bus, output, drain });
     }
     let Some(service) = plan::SERVICES.get(index) else { process::exit(1) };
-    let error = match prepare(config, &sockets, output.as_ref(), &machine.isolation) {
+    let error = match prepare(config, &sockets, &into, &machine.isolation) {
         Err(error) => error,
         Ok(()) => {
             Error { what: service.program, errno: process::execute(program, service.arguments, service.environment) }
@@ -55,15 +59,13 @@ pub fn start(index: usize, machine: &Machine) -> Result<Started> {
 
 /// Makes this process what the service expects to start as: first apart from PID 1, so that whatever pods put in the way of
 /// the rest gives them nothing of it. Errors: of what the service must not start without.
-fn prepare(config: BorrowedFd<'_>, sockets: &Sockets, output: Option<&Fd>, isolation: &Isolation) -> Result<()> {
+fn prepare(config: BorrowedFd<'_>, sockets: &Sockets, output: &Fd, isolation: &Isolation) -> Result<()> {
     own_namespace(sockets)?;
     isolation.enter()?;
     seccomp::keep_from_namespaces().during(c"seccomp")?;
     stdio::install(config, Fixed::Config, true).during(c"dup")?;
-    if let Some(output) = output {
-        for fixed in [Fixed::Output, Fixed::Error] {
-            stdio::install(output.as_fd(), fixed, true).during(c"dup")?;
-        }
+    for fixed in [Fixed::Output, Fixed::Error] {
+        stdio::install(output.as_fd(), fixed, true).during(c"dup")?;
     }
     setsid().during(c"setsid")?;
     go_without(kernel_put(CWD, t(c"/proc/self/oom_score_adj"), plan::OOM_SCORE_ADJ));

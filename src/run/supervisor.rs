@@ -50,11 +50,11 @@ impl Supervisor {
                 unit.excuse(now);
             } else if unit.is_due(now) {
                 match spawn::start(index, machine) {
-                    Ok(started) => {
-                        if let Some(listener) = started.bus {
+                    Ok(mut started) => {
+                        if let Some(listener) = started.bus.take() {
                             self.bus = Some(Bus::new(listener, epoll));
                         }
-                        unit.started(started.pid, started.notify, epoll, now);
+                        unit.started(started, epoll, now);
                     }
                     Err(error) => unit.failed(&error, now),
                 }
@@ -80,9 +80,15 @@ impl Supervisor {
 
     /// Reads what service `index` says.
     pub fn hear(&mut self, index: usize, epoll: &Fd, now: Millis) {
-        if let Some(unit) = self.units.get_mut(index) {
-            unit.hear(epoll, now);
+        if self.units.get_mut(index).is_some_and(|unit| unit.hear(epoll, now)) {
+            // Those who waited for it have their time from now on.
+            self.excuse(now);
         }
+    }
+
+    /// No service could give a sign of life, or nobody was there to see it.
+    pub fn excuse(&mut self, now: Millis) {
+        self.units.iter_mut().for_each(|unit| unit.excuse(now));
     }
 
     /// When [`Supervisor::end_pods`] next has something to do, in milliseconds since power-on; never is MAX.

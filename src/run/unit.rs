@@ -4,7 +4,8 @@ use rustix::event::epoll;
 use rustix::process::{Pid, Signal, WaitStatus, kill_process};
 
 use super::service::{Due, Service};
-use super::{Token, forget, liveness, signals, sockets};
+use super::spawn::Started;
+use super::{Token, forget, liveness, logs, signals, sockets};
 use crate::error::{During, Error};
 use crate::plan::{self, Millis, Watch};
 use crate::report;
@@ -18,6 +19,9 @@ pub struct Unit {
     pid: Option<Pid>,
     notify: Option<Fd>,
     since: Millis,
+    /// What it prints, while it runs, and the child that drains that.
+    output: Option<Fd>,
+    drain: Option<Pid>,
     /// The child that asks whether it answers, and when the next one is due.
     asks: Option<Pid>,
     ask_at: Millis,
@@ -26,7 +30,17 @@ pub struct Unit {
 impl Unit {
     /// Service `index`, which was never started.
     pub const fn new(index: usize) -> Unit {
-        Unit { index, service: Service::new(), pid: None, notify: None, since: 0, asks: None, ask_at: 0 }
+        Unit {
+            index,
+            service: Service::new(),
+            pid: None,
+            notify: None,
+            since: 0,
+            output: None,
+            drain: None,
+            asks: None,
+            ask_at: 0,
+        }
     }
 
     fn plan(&self) -> &'static plan::Service {
@@ -93,30 +107,35 @@ impl Unit {
         }
     }
 
-    /// Reads what it says. One datagram: a flooded socket must not keep the loop; epoll comes back to it.
+    /// Reads what it says; whether that is that it is ready. One datagram: a flooded socket must not keep the loop; epoll comes back to it.
     ///
     /// Once there is nothing more to hear the socket is closed: a datagram can hold its reader, by a descriptor in it whose
     /// last close takes long, and pods reach containerd's socket. They do not reach kubelet's.
-    pub fn hear(&mut self, epoll: &Fd, now: Millis) {
-        let Some(socket) = &self.notify else { return };
+    pub fn hear(&mut self, epoll: &Fd, now: Millis) -> bool {
+        let Some(socket) = &self.notify else { return false };
         let notice = sockets::hear(socket, self.pid);
         if notice.alive {
             self.service.heard(now);
         }
-        if notice.ready && self.service.ready(now) {
+        let ready = notice.ready && self.service.ready(now);
+        if ready {
             self.ask_at = now.saturating_add(plan::ASK_PAUSE);
             if matches!(self.plan().watch, Watch::Asked) {
                 forget(epoll, &mut self.notify);
             }
             report::line().text(self.plan().name).text(c" ready").send();
         }
+        ready
     }
 
     /// It was started.
-    pub fn started(&mut self, pid: Pid, notify: Fd, epoll: &Fd, now: Millis) {
+    pub fn started(&mut self, started: Started, epoll: &Fd, now: Millis) {
+        let Started { pid, notify, output, drain, .. } = started;
         self.service.started(now);
         self.pid = Some(pid);
         self.since = now;
+        self.output = Some(output);
+        self.drain = Some(drain);
         let token = Token::Notify(self.index).data();
         if let Err(error) = epoll::add(epoll, &notify, token, epoll::EventFlags::IN).during(c"watch notify socket") {
             report::degraded(&error);
@@ -141,10 +160,21 @@ impl Unit {
                 self.service.heard(now);
             }
         }
+        if self.drain == Some(pid) {
+            self.drain = None;
+            // Else its end is that of the pipe.
+            if status.terminating_signal().is_some()
+                && let Some(output) = &self.output
+            {
+                self.drain = logs::drain(self.index, output).map_err(|error| report::degraded(&error)).ok();
+            }
+        }
         if self.pid != Some(pid) {
             return false;
         }
         self.pid = None;
+        self.output = None;
+        self.drain = None;
         forget(epoll, &mut self.notify);
         if let Some(child) = self.asks.take() {
             let _ = kill_process(child, Signal::KILL);

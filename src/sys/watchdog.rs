@@ -23,6 +23,8 @@ pub fn release(device: &Fd) {
 /// seconds it acts now, by what it says itself: its time-out, less the pretimeout by which some come first; 0 where it
 /// does not say.
 pub fn set_timeout(device: &Fd, seconds: i32) -> u64 {
+    // One that refuses has not begun anew.
+    feed(device);
     let _ = exchange(device, WDIOC_SETTIMEOUT, seconds);
     let timeout = exchange(device, WDIOC_GETTIMEOUT, 0).unwrap_or(0);
     // Most have none.

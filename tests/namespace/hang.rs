@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use kios_init::plan::{self, ABORT_LIMIT, CONTAINERD, KUBELET, Millis, SILENCE_LIMIT, START_TELL};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::common::log::Line;
 use crate::common::machine::Machine;
@@ -71,4 +73,19 @@ fn a_slow_start_is_told() {
     machine.go("/run/go");
     machine.log.expect("kubelet ready");
     assert!(!machine.log.has(" next try "));
+}
+
+/// An init that did not run, as on a machine that slept, blames nobody for what it could not hear.
+#[test]
+fn a_sleep_is_nobodys_silence() {
+    let machine = Setup::new("answer\nready", "ready").boot().ready();
+    let stop = |signal| kill(Pid::from_raw(machine.init.0), signal).unwrap();
+    stop(Signal::SIGSTOP);
+    std::thread::sleep(Duration::from_millis(SILENCE_LIMIT + EARLY));
+    stop(Signal::SIGCONT);
+    // It goes on: a service that ends is noticed.
+    let place = machine.log.lines().len();
+    kill(Pid::from_raw(machine.service(KUBELET).unwrap().0), Signal::SIGKILL).unwrap();
+    machine.log.expect_after(place, "kubelet ready");
+    assert!(!machine.log.has("no sign of life"));
 }

@@ -120,7 +120,7 @@ fn check_managed(scenario: &Scenario, vm: &mut Vm) {
     let here = vm.here();
     let (_, hello) = vm.wait_after(here, "container-a: hello ");
     vm.sh(&format!(
-        "log=$(ls /host/var/log/pods/default_container-a_*/container-a/*.log)
+        "log=$(ls /host/var/log/pods/default_container-a*/container-a/*.log)
         for n in $(seq 300); do ! grep -q '{hello}$' $log || exit 0; sleep 0.2; done
         tail -n 3 $log; grep -E 'level=(error|warning)' /host/var/log/containerd.log; exit 1"
     ));
