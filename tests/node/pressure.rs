@@ -293,6 +293,7 @@ fn disk(node: &mut Node<'_>) {
 /// File systems that do not answer lie over /var/log and /run, everywhere.
 fn file_systems(node: &mut Node<'_>) {
     let mounted = |point: &str| format!("grep -q ' {point} .* - fuse ' /proc/1/mountinfo");
+    let before = node.vm.here();
     node.vm.sh("mkdir /host/var/lib/press && cp /tmp/stuck /bin/busybox /host/var/lib/press/");
     for point in ["/var/log", "/run"] {
         let until = mounted(point);
@@ -303,7 +304,7 @@ fn file_systems(node: &mut Node<'_>) {
     }
     // One whose request was read cannot be killed before its server is.
     let (from, _) = node.kill(&["containerd", "kubelet"]);
-    node.vm.wait_after(from, "stuck: request ");
+    node.vm.wait_after(before, "stuck: request ");
     held(node);
     node.vm.sh(&format!(
         "{NODE} kill -KILL $(pidof stuck); \
