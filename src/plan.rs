@@ -286,6 +286,9 @@ pub const START_LIMIT: Millis = 300_000;
 pub const START_TELL: Millis = 30_000;
 /// A service that is ready and gives no sign of life for this long is aborted.
 pub const SILENCE_LIMIT: Millis = 60_000;
+/// A kubelet that is silent again within this time of the last is not to blame itself: containerd gives signs of life, and
+/// does not work.
+pub const BLAME: Millis = 300_000;
 /// A loop that comes by so much later than it planned was asleep itself, and blames no service.
 pub const OVERSLEPT: Millis = 5_000;
 /// How often one that is asked is asked; whoever does not answer at once has the limit above to do so.

@@ -141,6 +141,8 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
         report::degraded(&error);
     }
     let (mut more_to_reap, mut ending): (bool, Option<Ending>) = (false, None);
+    // One time for each round: what stands still within it is seen at the next.
+    let mut woke = now();
     loop {
         let none = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
         let mut events = [none; 8];
@@ -150,15 +152,16 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
         if let Some(feeding) = &mut feeding {
             timeout = timeout.min(feeding.feed(now()));
         }
-        let planned = now().saturating_add(timeout);
+        let planned = woke.saturating_add(timeout);
         let got = match file::wait(&epoll, &mut events, timeout) {
             Ok(got) => got,
             Err(Errno::INTR) => 0,
             Err(errno) => return Err(Error::new(c"epoll", errno)),
         };
-        if now() > planned.saturating_add(plan::OVERSLEPT) {
+        woke = now();
+        if woke > planned.saturating_add(plan::OVERSLEPT) {
             // The machine slept, or stood still: what services said meanwhile is yet to be read.
-            services.excuse(now());
+            services.excuse(woke);
         }
         let mut asked = None;
         for event in events.iter().take(got) {
@@ -171,8 +174,8 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
                     // Whichever it was: a flood of one must not hide that a child ended.
                     more_to_reap = true;
                 }
-                Token::Notify(index) => services.hear(index, &epoll, now()),
-                Token::Bus(source) => services.serve(source, &epoll, now()),
+                Token::Notify(index) => services.hear(index, &epoll, woke),
+                Token::Bus(source) => services.serve(source, &epoll, woke),
                 Token::Input(index) => {
                     let Some(Some(input)) = inputs.get(index) else { continue };
                     match power::pressed(input) {
@@ -186,25 +189,25 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
             }
         }
         if more_to_reap {
-            let left = reap(|pid, status| services.reaped(pid, status, &epoll, now()));
+            let left = reap(|pid, status| services.reaped(pid, status, &epoll, woke));
             more_to_reap = left == Left::Ended;
         }
-        services.tend(machine, &epoll, now());
+        services.tend(machine, &epoll, woke);
         match (ending, asked) {
             (None, Some(request)) => {
                 ending = Some(Ending::begin(request));
                 services.resume();
             }
-            (Some(ending), Some(_)) if now() >= ending.since.saturating_add(plan::AGAIN_AFTER) => {
+            (Some(ending), Some(_)) if woke >= ending.since.saturating_add(plan::AGAIN_AFTER) => {
                 return Ok(ending.without_pods(false));
             }
             _ => {}
         }
         if let Some(ending) = ending {
-            if services.end_pods(now()) {
+            if services.end_pods(woke) {
                 return Ok(ending.without_pods(true));
             }
-            if now() >= ending.deadline() {
+            if woke >= ending.deadline() {
                 return Ok(ending.without_pods(false));
             }
         }

@@ -29,8 +29,11 @@ pub enum State {
         /// When.
         since: Millis,
     },
-    /// Running, and killed.
-    Killed,
+    /// Running, and killed: it may hang in the kernel.
+    Killed {
+        /// When it last was.
+        since: Millis,
+    },
 }
 
 /// What is to be done about a service.
@@ -46,6 +49,8 @@ pub enum Due {
     AbortLate,
     /// Abort it, since it gave no sign of life.
     AbortSilent,
+    /// Abort it, since another one cannot work with it.
+    AbortBlamed,
     /// Kill it.
     Kill,
 }
@@ -82,37 +87,46 @@ impl Service {
         first
     }
 
-    /// It gave a sign of life, or cannot be blamed for giving none.
+    /// It gave a sign of life.
     pub fn heard(&mut self, now: Millis) {
         if let State::Ready { heard, .. } = &mut self.state {
             *heard = now;
         }
     }
 
-    /// What is due by now. All but a start is due once.
+    /// It cannot be blamed for what it did not do until now.
+    pub fn excuse(&mut self, now: Millis) {
+        self.heard(now);
+        if let State::Starting { since, told } = &mut self.state {
+            (*since, *told) = (now, now);
+        }
+    }
+
+    /// Another one was silent, and again after a start anew: it is to blame.
+    pub fn blame(&mut self, now: Millis) -> Due {
+        if !self.is_ready() {
+            return Due::Nothing;
+        }
+        self.state = State::Aborted { since: now };
+        Due::AbortBlamed
+    }
+
+    /// What is due by now; once, but for a start.
     pub fn due(&mut self, now: Millis) -> Due {
         if now < self.deadline() {
             return Due::Nothing;
         }
-        match &mut self.state {
-            State::Down { .. } => return Due::Start,
-            State::Starting { since, told } => {
-                if now < since.saturating_add(START_LIMIT) {
-                    *told = now;
-                    return Due::Tell;
-                }
+        let (due, state) = match self.state {
+            State::Down { .. } => (Due::Start, self.state),
+            State::Starting { since, .. } if now < since.saturating_add(START_LIMIT) => {
+                (Due::Tell, State::Starting { since, told: now })
             }
-            State::Ready { .. } => {
-                self.state = State::Aborted { since: now };
-                return Due::AbortSilent;
-            }
-            State::Aborted { .. } | State::Killed => {
-                self.state = State::Killed;
-                return Due::Kill;
-            }
-        }
-        self.state = State::Aborted { since: now };
-        Due::AbortLate
+            State::Starting { .. } => (Due::AbortLate, State::Aborted { since: now }),
+            State::Ready { .. } => (Due::AbortSilent, State::Aborted { since: now }),
+            State::Aborted { .. } | State::Killed { .. } => (Due::Kill, State::Killed { since: now }),
+        };
+        self.state = state;
+        due
     }
 
     /// It ended, or could not be started. Returns the wait until the next start; none where it is not to blame.
@@ -135,7 +149,7 @@ impl Service {
             State::Starting { since, told } => since.saturating_add(START_LIMIT).min(told.saturating_add(START_TELL)),
             State::Ready { heard, .. } => heard.saturating_add(SILENCE_LIMIT),
             State::Aborted { since } => since.saturating_add(ABORT_LIMIT),
-            State::Killed => Millis::MAX,
+            State::Killed { since } => since.saturating_add(START_TELL),
         }
     }
 }
@@ -206,7 +220,23 @@ mod tests {
         assert!(!service.ready(late), "it is too late");
         assert_eq!(service.due(late + ABORT_LIMIT - 1), Due::Nothing);
         assert_eq!(service.due(late + ABORT_LIMIT), Due::Kill);
-        assert_eq!((service.due(Millis::MAX - 1), service.deadline()), (Due::Nothing, Millis::MAX));
+        let killed = late + ABORT_LIMIT;
+        assert_eq!(service.due(killed + START_TELL - 1), Due::Nothing);
+        assert_eq!(service.due(killed + START_TELL), Due::Kill, "again");
+        assert_eq!(service.due(killed + START_TELL), Due::Nothing);
+    }
+
+    #[test]
+    fn an_excused_start_has_its_time_anew() {
+        let mut service = Service::new();
+        service.started(10);
+        service.excuse(START_LIMIT);
+        assert_eq!(service.due(START_LIMIT + START_TELL - 1), Due::Nothing);
+        assert_eq!(service.due(START_LIMIT + START_TELL), Due::Tell);
+        assert_eq!(service.due(2 * START_LIMIT), Due::AbortLate);
+        let mut down = Service::new();
+        down.excuse(1);
+        assert_eq!(down.due(1), Due::Start);
     }
 
     #[test]
@@ -235,10 +265,11 @@ mod tests {
     proptest! {
         /// Whatever happens, in whatever order, with the clock of a loop that comes by at each deadline or later: a service
         /// that is down is due again within the cap; one that runs is never started twice; one that is neither ready nor
-        /// heard of is killed within its limits; and the loop is never asked to come by at a time that has passed for nothing.
+        /// heard of nor excused is killed within its limits; and the loop is never asked to come by at a time that has passed
+        /// for nothing.
         #[test]
         fn never_given_up_never_started_twice_never_left_hanging(
-            events in proptest::collection::vec((0u8..6, 0u64..100_000), 0..300)
+            events in proptest::collection::vec((0u8..8, 0u64..100_000), 0..300)
         ) {
             let mut service = Service::new();
             let (mut now, mut running, mut quiet, mut killed) = (0, false, 0, false);
@@ -247,6 +278,11 @@ mod tests {
                 match event {
                     0 => { let ready = service.ready(now); prop_assert!(!ready || running); if ready { quiet = now; } }
                     1 if running && service.is_ready() => { service.heard(now); quiet = now; }
+                    4 => { service.excuse(now); quiet = now; }
+                    5 => {
+                        let ready = service.is_ready();
+                        prop_assert_eq!(service.blame(now), if ready { Due::AbortBlamed } else { Due::Nothing });
+                    }
                     2 | 3 if running => {
                         let wait = service.ended(now, event == 2);
                         let waits = if event == 2 { BACK_OFF_FIRST..=BACK_OFF_LAST } else { 0..=0 };
@@ -258,9 +294,10 @@ mod tests {
                 let before = service.deadline();
                 match service.due(now) {
                     Due::Start => { prop_assert!(!running && before <= now); service.started(now); running = true; killed = false; quiet = now; }
-                    Due::Kill => { prop_assert!(running && !killed); killed = true; }
+                    Due::Kill => { prop_assert!(running && before <= now); killed = true; }
                     Due::Nothing => prop_assert!(before > now),
                     Due::Tell | Due::AbortLate | Due::AbortSilent => prop_assert!(running && before <= now),
+                    Due::AbortBlamed => prop_assert!(false),
                 }
                 prop_assert!(service.deadline() > now);
                 if running {

@@ -17,6 +17,8 @@ pub struct Supervisor {
     bus: Option<Bus>,
     /// Whether kubelet ever held the inhibitor lock: before that it has no pods.
     had_pods: bool,
+    /// Until when a silent kubelet shows that containerd is to blame, in milliseconds since power-on.
+    blame_until: Millis,
     writer: Option<Pid>,
     /// When the writer may be started, in milliseconds since power-on.
     writer_due: Millis,
@@ -26,7 +28,7 @@ impl Supervisor {
     /// Services that were never started.
     pub const fn new() -> Supervisor {
         let units = [Unit::new(plan::CONTAINERD), Unit::new(plan::KUBELET)];
-        Supervisor { units, bus: None, had_pods: false, writer: None, writer_due: 0 }
+        Supervisor { units, bus: None, had_pods: false, blame_until: 0, writer: None, writer_due: 0 }
     }
 
     /// The process of a service, while it runs.
@@ -43,7 +45,7 @@ impl Supervisor {
                 Err(error) => report::degraded(&error),
             }
         }
-        let mut may_start = true;
+        let (mut may_start, mut silent) = (true, false);
         for (index, unit) in self.units.iter_mut().enumerate() {
             if !may_start {
                 // Whatever it does not do by then may be for want of the one before.
@@ -59,8 +61,16 @@ impl Supervisor {
                     Err(error) => unit.failed(&error, now),
                 }
             }
-            unit.tend(now);
+            // The last one's counts.
+            silent = unit.tend(now);
             may_start = unit.is_ready();
+        }
+        if silent {
+            let [containerd, _] = &mut self.units;
+            if now < self.blame_until {
+                containerd.blame(now);
+            }
+            self.blame_until = now.saturating_add(plan::BLAME);
         }
     }
 

@@ -69,19 +69,38 @@ impl Unit {
         self.pid.is_none() && self.service.due(now) == Due::Start
     }
 
-    /// Nobody could give a sign of life in its place.
+    /// Nobody could have done more in its place.
     pub fn excuse(&mut self, now: Millis) {
-        self.service.heard(now);
+        self.service.excuse(now);
     }
 
-    /// Does what is due about it while it runs.
-    pub fn tend(&mut self, now: Millis) {
+    /// Does what is due about it while it runs. Whether that was to abort it for its silence.
+    pub fn tend(&mut self, now: Millis) -> bool {
+        if self.pid.is_none() {
+            return false;
+        }
+        let due = self.service.due(now);
+        match due {
+            Due::Nothing => self.ask(now),
+            _ => self.act(due, now),
+        }
+        due == Due::AbortSilent
+    }
+
+    /// Aborts it, if it is ready, for what another one cannot do.
+    pub fn blame(&mut self, now: Millis) {
+        let due = self.service.blame(now);
+        self.act(due, now);
+    }
+
+    fn act(&self, due: Due, now: Millis) {
         let Some(pid) = self.pid else { return };
-        let (what, signal) = match self.service.due(now) {
-            Due::Nothing | Due::Start => return self.ask(now),
+        let (what, signal) = match due {
+            Due::Nothing | Due::Start => return,
             Due::Tell => (t(c" is not ready"), None),
             Due::AbortLate => (t(c" is not ready, aborting it"), Some(Signal::ABORT)),
             Due::AbortSilent => (t(c" gives no sign of life, aborting it"), Some(Signal::ABORT)),
+            Due::AbortBlamed => (t(c" leaves kubelet silent, aborting it"), Some(Signal::ABORT)),
             Due::Kill => (t(c" does not end, killing it"), Some(Signal::KILL)),
         };
         if let Some(signal) = signal {
@@ -107,7 +126,8 @@ impl Unit {
         }
     }
 
-    /// Reads what it says; whether that is that it is ready. One datagram: a flooded socket must not keep the loop; epoll comes back to it.
+    /// Reads what it says; whether that is that it is ready. One datagram: a flooded socket must not keep the loop, which
+    /// epoll brings back to it.
     ///
     /// Once there is nothing more to hear the socket is closed: a datagram can hold its reader, by a descriptor in it whose
     /// last close takes long, and pods reach containerd's socket. They do not reach kubelet's.

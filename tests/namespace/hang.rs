@@ -41,7 +41,8 @@ fn a_containerd_that_does_not_answer_is_restarted() {
     assert!(!machine.log.begins("kubelet (pid "));
 }
 
-/// Issue 5: a kubelet that does not say WATCHDOG=1 itself is aborted, whoever else says it. A containerd that answers stays.
+/// Issue 5: a kubelet that does not say WATCHDOG=1 itself is aborted, whoever else says it. A containerd that answers stays,
+/// but for a kubelet that is silent again.
 #[test]
 fn a_kubelet_that_is_silent_is_restarted() {
     let usec = plan::SERVICES[KUBELET].environment.iter().find_map(|variable| {
@@ -52,9 +53,13 @@ fn a_kubelet_that_is_silent_is_restarted() {
     let containerd = machine.service(CONTAINERD);
     let (place, _) = assert_silent(&machine, "kubelet");
     machine.log.expect_after(place, ") killed by SIGABRT after ");
-    machine.log.expect_after(place, "kubelet ready");
+    let (place, _) = machine.log.expect_after(place, "kubelet ready");
     assert_eq!(machine.service(CONTAINERD), containerd);
     assert!(!machine.log.begins("containerd (pid "));
+    let (place, _) = machine.log.expect_within(LONG, place, ") leaves kubelet silent, aborting it after ");
+    machine.log.expect_after(place, ") killed by SIGABRT after ");
+    machine.log.expect_after(place, "containerd ready");
+    machine.log.expect_after(place, "kubelet ready");
 }
 
 /// Issue 5: a start that takes its time is told about, and goes on.
