@@ -15,7 +15,7 @@ node in QEMU (minutes). What they need is built first, as by scripts/boot.sh --b
   --fuzz SECONDS       for each parser that is fuzzed (5)
   --soak [KILLS CUTS]  only the fault suite, in QEMU: KILLS (1000) times containerd or kubelet is
                        killed, CUTS (100) times the node's power is cut, at random moments. Takes
-                       hours; a short form is part of the QEMU tests
+                       an hour or two; a short form is part of the QEMU tests
 
 Environment: KIOS_SOAK_SEED (what is random is repeated with the seed that a run printed),
 KIOS_INIT (another init).

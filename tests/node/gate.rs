@@ -61,17 +61,23 @@ impl Drop for Slot {
     }
 }
 
-/// Runs a scenario that needs `weight` of [`ROOM`]; a second time where the first died of [`FLAKE`], and of nothing else.
+/// Runs a scenario that needs `weight` of [`ROOM`], as [`attempt`] does.
 pub fn scenario(name: &'static str, weight: usize, body: impl Fn(&Scenario)) {
-    static RETRIES: AtomicUsize = AtomicUsize::new(0);
     let _slot = Slot::take(weight);
+    attempt(name, body);
+}
+
+/// Runs a scenario in the room that the caller has; a second time where the first died of [`FLAKE`], and of nothing else.
+pub fn attempt<R>(name: &'static str, body: impl Fn(&Scenario) -> R) -> R {
+    static RETRIES: AtomicUsize = AtomicUsize::new(0);
     let scenario = Scenario { name, consoles: Mutex::default() };
-    let Err(panic) = catch_unwind(AssertUnwindSafe(|| body(&scenario))) else { return };
-    if !scenario.hit_flake() {
-        resume_unwind(panic);
+    match catch_unwind(AssertUnwindSafe(|| body(&scenario))) {
+        Ok(result) => return result,
+        Err(panic) if !scenario.hit_flake() => resume_unwind(panic),
+        Err(_) => {}
     }
     let number = RETRIES.fetch_add(1, Ordering::Relaxed) + 1;
     scenario.note(&format!("once more, since the emulator died of {FLAKE:?} (retry {number} of this run)"));
     lock(&scenario.consoles).clear();
-    body(&scenario);
+    body(&scenario)
 }

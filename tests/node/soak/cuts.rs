@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use super::disk::{Disk, Loss};
 use super::{Random, asked};
 use crate::ending::check_fsck;
-use crate::gate::{ROOM, Scenario, scenario};
+use crate::gate::{Scenario, scenario};
 use crate::image::{run, with_pods_of};
 use crate::lines::check_boot;
 use crate::vm::{Vm, boot, repository, scratch};
@@ -42,7 +42,7 @@ const PHASES: &[(&str, &str)] = &[
 #[test]
 fn power_cut() {
     let cuts = asked("KIOS_SOAK_CUTS", CUTS);
-    scenario("power_cut", ROOM, |scenario| {
+    scenario("power_cut", 1, |scenario| {
         let mut random = Random::new(scenario);
         let mut node = Node::new(scenario);
         let (mut done, mut to_pods, mut in_order) = (0, 0, 0);
