@@ -25,7 +25,7 @@ a second one kills the machine.
   --timeout S        end the machine after S seconds
   --until REGEX      power the machine down in order once a console line matches
   --qmp SOCKET       a QMP server on this unix socket
-  --build-only       build, print where things are (KERNEL=, INITRD=, DATA=, ROOT=, CACHE=), stop
+  --build-only       build, print where things are (KERNEL=, MODULES=, INITRD=, DATA=, ROOT=, CACHE=), stop
   -- QEMU ARGS       further arguments for QEMU
 
 Environment: KERNEL and MODULES (another kernel and its modules directory), KIOS_INIT (another
@@ -111,7 +111,7 @@ if [ -n "$DATA" ]; then
     DISK=$DATA DISK_OPTIONS=cache=writeback
 fi
 if [ -n "$BUILD_ONLY" ]; then
-    printf '%s\n' "KERNEL=$KERNEL" "INITRD=$INITRD" "DATA=$DISK" "ROOT=$ROOT" "CACHE=$CACHE"
+    printf '%s\n' "KERNEL=$KERNEL" "MODULES=$MODULES_BASE/lib/modules/$RELEASE" "INITRD=$INITRD" "DATA=$DISK" "ROOT=$ROOT" "CACHE=$CACHE"
     exit 0
 fi
 HOW=$(pick_accel "$ACCEL")

@@ -13,6 +13,8 @@ node in QEMU (minutes). What they need is built first, as by scripts/boot.sh --b
 
   --fast               without the node image and the QEMU tests
   --fuzz SECONDS       for each parser that is fuzzed (5)
+  --attack             only the attacks on a running node, in QEMU (tests/attack): a table of what
+                       each got, on the node and on one whose init lacks its defences
   --soak [KILLS CUTS]  only the fault suite, in QEMU: KILLS (1000) times containerd or kubelet is
                        killed, CUTS (100) times the node's power is cut, at random moments. Takes
                        an hour or two; a short form is part of the QEMU tests
@@ -32,7 +34,7 @@ wrong() {
 # number OPTION VALUE
 number() { [[ $2 =~ ^[1-9][0-9]{0,5}$ ]] || wrong "$1 $2: not a number above 0"; }
 
-FAST='' FUZZ=5 SOAK=''
+FAST='' FUZZ=5 ATTACK='' SOAK=''
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help)
@@ -45,6 +47,7 @@ while [ $# -gt 0 ]; do
             FUZZ=$2
             shift
             ;;
+        --attack) ATTACK=1 ;;
         --soak)
             [ $# = 1 ] || [ $# = 3 ] || wrong "--soak needs both numbers or none, and goes last"
             SOAK=1
@@ -61,12 +64,18 @@ done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 step() { printf 'test.sh: [%ss] %s\n' "$SECONDS" "$*" >&2; }
 
-if [ -n "$SOAK" ]; then
+if [ -n "$ATTACK$SOAK" ]; then
     step "building init and the node image"
     cargo build --quiet --locked --release
     scripts/boot.sh --build-only >/dev/null
-    step "$KIOS_SOAK_KILLS kills and $KIOS_SOAK_CUTS power cuts"
-    cargo test --locked --test node -- --nocapture soak::
+    if [ -n "$ATTACK" ]; then
+        step "attacks"
+        cargo test --locked --test node -- --nocapture attack::
+    fi
+    if [ -n "$SOAK" ]; then
+        step "$KIOS_SOAK_KILLS kills and $KIOS_SOAK_CUTS power cuts"
+        cargo test --locked --test node -- --nocapture soak::
+    fi
     step "passed"
     exit 0
 fi
@@ -74,8 +83,10 @@ fi
 step "format and lints"
 cargo fmt --check
 cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
+cargo fmt --check --manifest-path tests/attack/intruder/Cargo.toml
 cargo clippy --quiet --locked --release --lib --bins -- -D warnings
 cargo clippy --quiet --locked --tests --examples -- -D warnings
+cargo clippy --quiet --locked --release --manifest-path tests/attack/intruder/Cargo.toml --target-dir target/intruder -- -D warnings
 
 step "building init"
 cargo build --quiet --locked --release

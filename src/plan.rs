@@ -2,9 +2,11 @@
 //! rebuild. Nothing at run time adds to it or takes from it.
 
 use core::ffi::CStr;
+use linux_raw_sys::general::{
+    RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_NOFILE, RLIMIT_RTPRIO, RLIMIT_SIGPENDING, RLIMIT_STACK,
+};
 use rustix::event::Timespec;
 use rustix::mount::MountFlags;
-use rustix::process::Resource;
 use static_assertions::const_assert;
 
 mod kinds;
@@ -37,6 +39,8 @@ pub const IMAGE: &CStr = c"/root.erofs";
 pub const NEW_ROOT: &CStr = c"/newroot";
 /// The root image once copied to a ramfs, where the initramfs is a tmpfs, which EROFS cannot be mounted from.
 pub const IMAGE_COPY: &CStr = c"/newroot/root.erofs";
+/// The root image's file once it is held and unlinked (sys/stdio.rs, Fixed::Image).
+pub const IMAGE_HELD: &CStr = c"/proc/self/fd/8";
 /// Bytes moved at a time while copying; what was copied is freed behind.
 pub const COPY_STEP: usize = 1 << 20;
 /// A directory that is there in every root: tells a root in the initramfs' own files from a missing root image.
@@ -274,21 +278,32 @@ const_assert!(
 );
 const_assert!(SERVICES[KUBELET].arguments.len() <= STRINGS_MAX && SERVICES[KUBELET].environment.len() <= STRINGS_MAX);
 
-/// Resource limits of a service and of what it starts, soft and hard alike; None is no limit (getrlimit(2)). Without
-/// them root's containers would share the kernel's default number of processes, a few thousand.
-pub const LIMITS: [(Resource, Option<u64>); 3] =
-    [(Resource::Nofile, Some(1_048_576)), (Resource::Nproc, None), (Resource::Core, None)];
+/// Resource limits of a service and of what it starts: number, soft, hard (getrlimit(2)). Those that are not here are none.
+/// They are all set, since a pod may change process 1's. The kernel's own, but for nofile and nproc, by which root's containers
+/// would share a few thousand files and processes.
+pub const LIMITS: [(u32, u64, u64); 7] = [
+    (RLIMIT_NOFILE, 1_048_576, 1_048_576),
+    (RLIMIT_STACK, 8 << 20, u64::MAX),
+    (RLIMIT_MEMLOCK, 8 << 20, 8 << 20),
+    (RLIMIT_SIGPENDING, 65_536, 65_536),
+    (RLIMIT_MSGQUEUE, 819_200, 819_200),
+    (RLIMIT_NICE, 0, 0),
+    (RLIMIT_RTPRIO, 0, 0),
+];
 /// oom_score_adj of a service (proc_pid_oom_score_adj(5)): among the last to be killed.
 pub const OOM_SCORE_ADJ: Text = t(c"-999");
+/// What a service's process writes about itself: as the limits, a pod may have changed it in process 1. The second is the
+/// kernel's own: what a dump of memory holds (core(5)).
+pub const PROCESS_FILES: [(Text, Text); 2] =
+    [(t(c"/proc/self/oom_score_adj"), OOM_SCORE_ADJ), (t(c"/proc/self/coredump_filter"), t(c"0x33"))];
+/// What a limit for open files must not be above, and its value: the kernel's own, which a pod may have lowered.
+pub const NR_OPEN: (Text, Text) = (t(c"/proc/sys/fs/nr_open"), t(c"1048576"));
 /// A start that is not ready by then is aborted. Long, since containerd first takes up the shims of every running pod.
 pub const START_LIMIT: Millis = 300_000;
 /// How often it is said that a start takes its time.
 pub const START_TELL: Millis = 30_000;
 /// A service that is ready and gives no sign of life for this long is aborted.
 pub const SILENCE_LIMIT: Millis = 60_000;
-/// A kubelet that is silent again within this time of the last is not to blame itself: containerd gives signs of life, and
-/// does not work.
-pub const BLAME: Millis = 300_000;
 /// A loop that comes by so much later than it planned was asleep itself, and blames no service.
 pub const OVERSLEPT: Millis = 5_000;
 /// How often one that is asked is asked; whoever does not answer at once has the limit above to do so.

@@ -69,7 +69,6 @@ fn command_lines_and_limits_are_the_plans() {
     assert!(readme.contains(&format!("device's time-out: {} s,", plan::WATCHDOG_RUN)));
     assert_eq!((plan::WATCHDOG_FEEDS, plan::LOG_FILES, plan::LOG_BYTES), (4, 3, 8 << 20));
     assert!(readme.contains(&format!("no sign of life for {} s", plan::SILENCE_LIMIT / 1_000)));
-    assert!(readme.contains(&format!("silent twice within {} s", plan::BLAME / 1_000)));
     assert!(readme.contains(&format!("asks it every {} s", plan::ASK_PAUSE / 1_000)));
     assert!(readme.contains(&format!("with a line every {} s", plan::START_TELL / 1_000)));
     assert!(readme.contains(&format!("into their log), killed {} s\nlater", plan::ABORT_LIMIT / 1_000)));

@@ -18,20 +18,16 @@ const LIST: &CStr = c"/proc/partitions";
 
 /// Mounts the data disk, or a tmpfs where there is none that can be used, and binds its directories. `kept`: it is a disk.
 pub fn mount(step: &mut Step, kept: &mut bool) -> Result<()> {
-    match mount_disk() {
+    match mount_disk().and_then(|()| make_directories()) {
         Ok(()) => *kept = true,
         Err(error) => {
             step.degrade(error);
             report::line().text(c"running from memory").send();
+            // The disk, where it was mounted: what it has is nothing to build on.
+            let _ = unmount(plan::DATA, UnmountFlags::DETACH);
             let mode = c"mode=0755";
             mount_at(c"data", plan::DATA, c"tmpfs", plan::DATA_FLAGS, mode).during(c"mount tmpfs for data")?;
-        }
-    }
-    let root = directory(CWD, t(plan::DATA))?;
-    for &(path, mode) in plan::DATA_DIRECTORIES {
-        match mkdirat(&root, path.get(), Mode::from_raw_mode(mode.into())) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => step.degrade(Error::new(path, errno)),
+            make_directories()?;
         }
     }
     for &(from, to) in plan::DATA_BINDS {
@@ -49,6 +45,20 @@ fn mount_disk() -> Result<()> {
     mount_at(device.get(), plan::DATA, plan::DATA_KIND, plan::DATA_FLAGS, plan::DATA_OPTIONS)
         .during(c"mount data disk")?;
     report::line().text(c"data disk ").path(device.get()).send();
+    Ok(())
+}
+
+/// Makes the directories that are missing. Errors: of mkdir(2); ELOOP, ENOTDIR for what is no directory itself.
+fn make_directories() -> Result<()> {
+    let root = directory(CWD, t(plan::DATA))?;
+    for &(path, mode) in plan::DATA_DIRECTORIES {
+        match mkdirat(&root, path.get(), Mode::from_raw_mode(mode.into())) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(Error::new(path, errno)),
+        }
+        // Parents come first, so that none of a path's is a link by now: whoever prepared the disk leads nobody elsewhere.
+        file::below(&root, path.get(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).during(path)?;
+    }
     Ok(())
 }
 

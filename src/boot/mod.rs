@@ -23,7 +23,7 @@ use rustix::process::{Pid, Signal, getpid, kill_process};
 
 pub use cgroups::Cgroups;
 pub use isolation::Isolation;
-pub use kernel::put as kernel_put;
+pub use kernel::{put as kernel_put, write_settings};
 pub use modules::load_late;
 pub use mounts::detached;
 pub use programs::Programs;
@@ -37,7 +37,7 @@ use crate::sys::{clock, file, process};
 
 /// What boot leaves to the main loop: descriptors opened before anything else ran.
 pub struct Machine {
-    /// The services' programs and configuration.
+    /// Where the services' programs and configuration are.
     pub programs: Programs,
     /// The services' cgroups.
     pub cgroups: Cgroups,
@@ -84,8 +84,8 @@ const STEPS: [(Text, Run); 12] = [
     (t(c"root"), |step, machine| root::take(step, &mut machine.programs)),
     (t(c"kernel-root"), |step, _| root::confine_kernel(step)),
     (t(c"namespace"), |step, _| mounts::make_private(step)),
-    (t(c"programs"), |step, machine| programs::open(step, &mut machine.programs)),
     (t(c"mounts"), |step, _| mounts::mount_all(step).map(|()| console::leave_redirection())),
+    (t(c"programs"), |step, machine| programs::check(step, &mut machine.programs)),
     (t(c"modules"), |step, machine| modules::load_early(step, &mut machine.watchdog)),
     (t(c"kernel"), |step, _| kernel::set(step)),
     (t(c"data"), |step, machine| data::mount(step, &mut machine.kept)),

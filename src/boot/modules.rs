@@ -47,7 +47,7 @@ pub fn load_early(step: &mut Step, watchdog: &mut Option<Fd>) -> Result<()> {
 
 /// Loads the rest in a child, which ends when it is done. Errors: of fork(2).
 pub fn load_late() -> Result<()> {
-    if process::fork(None).during(c"fork")?.is_some() {
+    if process::fork().during(c"fork")?.is_some() {
         return Ok(());
     }
     // A stop ends it by SIGTERM; nobody reads its signals.

@@ -1,63 +1,71 @@
-//! The services' programs and configuration, opened before anything else runs and held for ever.
+//! The services' programs and configuration.
 //!
-//! A service starts and restarts from these descriptors: what lies at a path by then does not matter. The program's is
-//! close-on-exec, so that a binfmt_misc handler gets ENOENT instead of a descriptor, and never runs in its place.
+//! The root image's file is held open, and no path leads to it. Each start takes a service's files from a mount of the image
+//! for itself alone, with inodes that nobody met before: what a pod does to those of a service that runs (uprobes, whose
+//! counters write to its memory; fanotify marks) is not done to the next one. What lies at a path does not matter. In the
+//! service's process, since a mark on the file system of the image's file could hold the opening.
+//!
+//! The program's descriptor is close-on-exec, so that a binfmt_misc handler gets ENOENT instead of a descriptor, and never
+//! runs in its place.
 
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{CWD, OFlags};
 
-use super::Step;
-use crate::error::{During, Error, Result};
+use super::{Step, root};
+use crate::error::{During, Result};
 use crate::plan;
 use crate::sys::fd::Fd;
 use crate::sys::file;
-use crate::sys::text::{Text, t};
+use crate::sys::text::Text;
 
-/// One service's files; each is missing where it could not be opened.
-#[derive(Default)]
-pub struct Files {
-    /// The program.
-    pub program: Option<Fd>,
-    /// Its configuration file.
-    pub config: Option<Fd>,
-}
-
-/// The files of all services.
+/// Where the services' files are.
 #[derive(Default)]
 pub struct Programs {
-    /// A detached mount of the root image for each service; the root itself where there is no image.
-    pub bases: [Option<Fd>; plan::SERVICES.len()],
-    /// By index into [`plan::SERVICES`].
-    pub files: [Files; plan::SERVICES.len()],
+    /// Whether the root image is held, at [`plan::IMAGE_HELD`].
+    pub image: bool,
+    /// Where it is not, by index into [`plan::SERVICES`]: the root's own, as they were at boot.
+    held: [Option<Files>; plan::SERVICES.len()],
 }
 
-/// Opens them. A service whose program is missing is tried again and again by the main loop, which says so each time.
-pub fn open(step: &mut Step, programs: &mut Programs) -> Result<()> {
-    let places = programs.files.iter_mut().zip(&mut programs.bases);
-    for (service, (files, base)) in plan::SERVICES.iter().zip(places) {
-        // Dropped at the end: the files keep their mount.
-        let base = base.take();
-        let base = base.as_ref().map_or(CWD, Fd::as_fd);
-        let path = OFlags::PATH | OFlags::NOFOLLOW;
-        files.program = step.check(open_one(base, service.program, path));
-        let read = OFlags::RDONLY | OFlags::NOFOLLOW;
-        files.config = step.check(open_one(base, service.config, read));
+/// One service's files.
+pub struct Files {
+    /// The program.
+    pub program: Fd,
+    /// Its configuration file.
+    pub config: Fd,
+}
+
+/// Looks whether they are there. A service whose program is missing is tried again and again by the main loop all the same.
+pub fn check(step: &mut Step, programs: &mut Programs) -> Result<()> {
+    for (service, held) in plan::SERVICES.iter().zip(&mut programs.held) {
+        let files = step.check(open(programs.image, service));
+        if !programs.image {
+            *held = files;
+        }
     }
     Ok(())
 }
 
-fn open_one(base: BorrowedFd<'_>, path: Text, flags: OFlags) -> Result<Fd> {
-    file::open(base, path.get(), flags).during(path)
+impl Programs {
+    /// The files of service `index`, opened into `space` unless they are held. Errors: of mounting the image; of open(2).
+    pub fn of<'a>(&'a self, index: usize, service: &plan::Service, space: &'a mut Option<Files>) -> Result<&'a Files> {
+        match self.held.get(index) {
+            Some(Some(files)) => Ok(files),
+            _ => Ok(space.insert(open(self.image, service)?)),
+        }
+    }
 }
 
-impl Programs {
-    /// The program and configuration of a service. Errors: ENOENT for what could not be opened at boot.
-    pub fn of(&self, service: usize) -> Result<(BorrowedFd<'_>, BorrowedFd<'_>)> {
-        let missing = |object: Text| Error::new(object, rustix::io::Errno::NOENT);
-        let plan = plan::SERVICES.get(service).ok_or(missing(t(c"")))?;
-        let files = self.files.get(service).ok_or(missing(t(c"")))?;
-        let program = files.program.as_ref().ok_or(missing(plan.program))?;
-        let config = files.config.as_ref().ok_or(missing(plan.config))?;
-        Ok((program.as_fd(), config.as_fd()))
-    }
+fn open(image: bool, service: &plan::Service) -> Result<Files> {
+    // Dropped at the end: the files keep their mount.
+    let base = if image { Some(root::erofs(plan::IMAGE_HELD)?) } else { None };
+    let base = base.as_ref().map_or(CWD, Fd::as_fd);
+    Ok(Files {
+        program: open_one(base, service.program, OFlags::PATH)?,
+        config: open_one(base, service.config, OFlags::RDONLY)?,
+    })
+}
+
+fn open_one(base: BorrowedFd<'_>, path: Text, flags: OFlags) -> Result<Fd> {
+    file::open(base, path.get(), flags | OFlags::NOFOLLOW).during(path)
 }

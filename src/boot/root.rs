@@ -3,20 +3,26 @@
 //!
 //! There is no loop device: a root pod could swap its backing file under the mounted root (LOOP_CHANGE_FD). The image's
 //! file is unlinked once mounted, so that no path leads to what backs the root, even from the emptied initramfs, which a
-//! pod reaches in a service's namespace by detaching the root there.
+//! pod reaches in a service's namespace by detaching the root there. A mark on that file system tells of each use of the
+//! file, with a descriptor of it (fanotify(7)): so it is only used through a mount that is read-only, and nowhere any more.
 
 use core::ffi::CStr;
+use rustix::fd::AsFd;
 use rustix::fs::{
     Access, AtFlags, CWD, FallocateFlags, Mode, OFlags, access, fallocate, fstat, mkdirat, sendfile, statfs, unlinkat,
 };
 use rustix::io::{Errno, pread};
-use rustix::mount::{MountAttrFlags, MountFlags, MoveMountFlags, mount, mount_bind_recursive, mount_move, move_mount};
+use rustix::mount::{
+    MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_move,
+    mount_remount, move_mount, unmount,
+};
 use rustix::process::{chdir, chroot, fchdir};
 
 use super::formats::{SUPERBLOCK_AT, SUPERBLOCK_BYTES, erofs_bytes};
 use super::{Programs, Step, modules, mounts};
 use crate::error::{During, Error, Result};
 use crate::sys::fd::Fd;
+use crate::sys::stdio::{self, Fixed};
 use crate::sys::text::t;
 use crate::sys::{file, process};
 use crate::{plan, report};
@@ -32,12 +38,13 @@ pub fn take(step: &mut Step, programs: &mut Programs) -> Result<()> {
     match file::open(CWD, plan::IMAGE, OFlags::RDWR) {
         Ok(image) => {
             let source = on_ramfs(image)?;
-            // A superblock of one file for each: a service's program has an inode of its own, which no path leads to, nor
-            // a file handle by way of the other's.
-            for base in &mut programs.bases {
-                *base = Some(erofs(source)?);
-            }
+            mount_bind(source, source).during(c"bind root image")?;
+            mount_remount(source, MountFlags::BIND | MountFlags::RDONLY, c"").during(c"remount root image")?;
             let root = erofs(source)?;
+            let held = file::open(CWD, source, OFlags::RDONLY).during(c"open root image")?;
+            stdio::install(held.as_fd(), Fixed::Image, false).during(c"dup")?;
+            unmount(source, UnmountFlags::DETACH).during(c"unmount root image")?;
+            programs.image = true;
             unlinkat(CWD, source, AtFlags::empty()).during(c"unlink root image")?;
             let _ = unlinkat(CWD, c"/init", AtFlags::empty());
             move_mount(&root, c"", CWD, plan::NEW_ROOT, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
@@ -94,8 +101,8 @@ fn copy(image: &Fd, length: u64) -> Result<()> {
     Ok(())
 }
 
-/// A detached mount of the EROFS in the file at `source`, with a superblock of its own.
-fn erofs(source: &'static CStr) -> Result<Fd> {
+/// A detached mount of the EROFS in the file at `source`, with a superblock of its own. Errors: of the mount calls.
+pub fn erofs(source: &'static CStr) -> Result<Fd> {
     let attributes =
         MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     mounts::detached(c"erofs", &[(t(c"source"), t(source))], attributes).during(c"mount root image")

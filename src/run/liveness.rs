@@ -1,10 +1,9 @@
 //! Whether containerd answers. It has no watchdog of its own, and a stopped one still takes connections into its backlog.
 //!
-//! So init asks it as kubelet does when it starts: Version of CRI (k8s.io/cri-api, runtime/v1), in one constant request of
-//! HTTP/2 and gRPC. The answer takes the server, its scheduler and CRI, and nothing that may rightly take long: Status waits
-//! for CNI plugins. Of the answer only the frames' headers are looked at: data on the request's stream come from the handler
-//! alone, an error comes without. What Version does not touch may hang unseen; kubelet's loop then stalls, and kubelet, which
-//! goes silent, is started again, but containerd is not.
+//! So init asks it as kubelet does every second: ListPodSandbox of CRI (k8s.io/cri-api, runtime/v1), in one constant request of
+//! HTTP/2 and gRPC. The answer takes the server, its scheduler, CRI and CRI's store, and nothing that may rightly take long:
+//! Status waits for CNI plugins. Of the answer only the frames' headers are looked at: data on the request's stream come from
+//! the handler alone, an error comes without. What else may hang is seen by kubelet, which goes silent: both are started again.
 //!
 //! A child asks, since what a pod mounts over /run, or marks there, may hold whoever follows a path. It ends with 0 once it has
 //! an answer.
@@ -21,8 +20,8 @@ use crate::sys::{file, net, process, signal};
 /// http, then literals for path, authority and content type), which are one gRPC call with an empty message.
 pub const REQUEST: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
     \x00\x00\x00\x04\x00\x00\x00\x00\x00\
-    \x00\x00\x44\x01\x04\x00\x00\x00\x01\x83\x86\
-    \x04\x22/runtime.v1.RuntimeService/Version\
+    \x00\x00\x4b\x01\x04\x00\x00\x00\x01\x83\x86\
+    \x04\x29/runtime.v1.RuntimeService/ListPodSandbox\
     \x01\x09localhost\
     \x0f\x10\x10application/grpc\
     \x00\x00\x05\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00\x00";
@@ -68,7 +67,7 @@ impl Frame {
 
 /// Starts a child that asks. Errors: of clone3(2).
 pub fn ask() -> Result<Pid> {
-    if let Some(pid) = process::fork(None).during(c"fork")? {
+    if let Some(pid) = process::fork().during(c"fork")? {
         return Ok(pid);
     }
     let _ = signal::unblock_all();

@@ -26,16 +26,17 @@ use crate::sys::{file, process};
 #[derive(Clone, Copy, Default)]
 struct Loss {
     bytes: u64,
-    told: Millis,
+    /// When it may be told.
+    due: Millis,
 }
 
 impl Loss {
     /// Counts `bytes`, and says so; not more often than the plan has it, whatever the rate.
     fn count(&mut self, log: Text, bytes: usize) {
         self.bytes += bytes as u64;
-        if self.bytes > 0 && now() >= self.told.saturating_add(plan::LOSS_PAUSE) {
+        if self.bytes > 0 && now() >= self.due {
             report::line().text(log).text(c": ").number(self.bytes).text(c" bytes lost (degraded)").send();
-            *self = Loss { bytes: 0, told: now() };
+            *self = Loss { bytes: 0, due: now().saturating_add(plan::LOSS_PAUSE) };
         }
     }
 }
@@ -43,7 +44,7 @@ impl Loss {
 /// A child that drains what service `index` prints into `out`'s pipe, until nobody holds its end to write any more. Errors: of
 /// clone3(2).
 pub fn drain(index: usize, out: &Fd) -> Result<Pid> {
-    if let Some(pid) = process::fork(None).during(c"fork")? {
+    if let Some(pid) = process::fork().during(c"fork")? {
         return Ok(pid);
     }
     let _ = stdio::install(out.as_fd(), Fixed::Input, false);
@@ -56,7 +57,7 @@ pub fn drain(index: usize, out: &Fd) -> Result<Pid> {
             Ok(got @ 1..) => got,
             Err(Errno::INTR) => continue,
             _ => {
-                loss.told = 0;
+                loss.due = 0;
                 loss.count(log, 0);
                 process::exit(0)
             }
@@ -86,7 +87,7 @@ fn stay() {
 /// The child that writes the logs. Where they are on a disk, the kernel's records of crashes go there too. It opens what pods
 /// may have put there, and writes what they may have said: so it is kept from process 1 as they are. Errors: of clone3(2).
 pub fn start(machine: &Machine) -> Result<Pid> {
-    if let Some(pid) = process::fork(None).during(c"fork")? {
+    if let Some(pid) = process::fork().during(c"fork")? {
         return Ok(pid);
     }
     let (entered, kept) = (machine.isolation.enter(), machine.kept);
@@ -153,21 +154,17 @@ impl Log {
 
     /// Appends `bytes`, where they would not fit to a new file; how many of them were not written.
     fn append(&mut self, directory: &Fd, mut bytes: &[u8]) -> usize {
-        if self.size.saturating_add(bytes.len() as u64) > plan::LOG_BYTES {
+        self.open(directory);
+        if self.is_full(bytes) {
             self.file = None;
-            self.size = 0;
             let [newest, older, oldest] = self.names;
             for (from, to) in [(older, oldest), (newest, older)] {
                 let _ = renameat(directory, from.get(), directory, to.get());
             }
-        }
-        if self.file.is_none() {
-            let [name, ..] = self.names;
-            self.file = file::append(directory, name.get()).ok();
-            self.size = self.file.as_ref().map_or(0, |file| seek(file, SeekFrom::End(0)).unwrap_or(0));
+            self.open(directory);
         }
         let mut lost = 0;
-        if self.size >= plan::LOG_BYTES
+        if self.is_full(bytes)
             && let Some(file) = &self.file
             && ftruncate(file, 0).is_ok()
         {
@@ -182,5 +179,17 @@ impl Log {
             }
         }
         lost + bytes.len()
+    }
+
+    fn open(&mut self, directory: &Fd) {
+        if self.file.is_none() {
+            let [name, ..] = self.names;
+            self.file = file::append(directory, name.get()).ok();
+            self.size = self.file.as_ref().map_or(0, |file| seek(file, SeekFrom::End(0)).unwrap_or(0));
+        }
+    }
+
+    fn is_full(&self, bytes: &[u8]) -> bool {
+        self.size.saturating_add(bytes.len() as u64) > plan::LOG_BYTES
     }
 }

@@ -20,6 +20,7 @@ use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
 use bus::Source;
 pub use signals::Request;
+pub use spawn::usual;
 pub use supervisor::Supervisor;
 
 use crate::boot::{self, Machine};
@@ -204,6 +205,7 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
             _ => {}
         }
         if let Some(ending) = ending {
+            services.hurry(woke);
             if services.end_pods(woke) {
                 return Ok(ending.without_pods(true));
             }

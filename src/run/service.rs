@@ -102,11 +102,12 @@ impl Service {
         }
     }
 
-    /// Another one was silent, and again after a start anew: it is to blame.
+    /// Another one is silent: it is to blame.
     pub fn blame(&mut self, now: Millis) -> Due {
         if !self.is_ready() {
             return Due::Nothing;
         }
+        self.credit(now);
         self.state = State::Aborted { since: now };
         Due::AbortBlamed
     }
@@ -116,6 +117,7 @@ impl Service {
         if now < self.deadline() {
             return Due::Nothing;
         }
+        self.credit(now);
         let (due, state) = match self.state {
             State::Down { .. } => (Due::Start, self.state),
             State::Starting { since, .. } if now < since.saturating_add(START_LIMIT) => {
@@ -131,15 +133,27 @@ impl Service {
 
     /// It ended, or could not be started. Returns the wait until the next start; none where it is not to blame.
     pub fn ended(&mut self, now: Millis, blamed: bool) -> Millis {
-        if matches!(self.state, State::Ready { since, .. } if now.saturating_sub(since) >= STABLE) {
-            self.back_off = BACK_OFF_FIRST;
-        }
+        self.credit(now);
         let wait = if blamed { self.back_off } else { 0 };
         if blamed {
             self.back_off = wait.saturating_mul(2).min(BACK_OFF_LAST);
         }
         self.state = State::Down { due: now.saturating_add(wait) };
         wait
+    }
+
+    /// It is no longer ready: having been so for long, it starts anew as if for the first time.
+    fn credit(&mut self, now: Millis) {
+        if matches!(self.state, State::Ready { since, .. } if now.saturating_sub(since) >= STABLE) {
+            self.back_off = BACK_OFF_FIRST;
+        }
+    }
+
+    /// Its next start is due after the first back-off at the latest.
+    pub fn hurry(&mut self, now: Millis) {
+        if let State::Down { due } = &mut self.state {
+            *due = (*due).min(now.saturating_add(BACK_OFF_FIRST));
+        }
     }
 
     /// When something is next due, if no event comes before; never is MAX.
@@ -178,6 +192,34 @@ mod tests {
         let mut service = Service::new();
         let waits: Vec<_> = (0..9).map(|_| service.ended(0, true)).collect();
         assert_eq!(waits, [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
+    }
+
+    #[test]
+    fn a_stable_service_that_hangs_starts_again_with_the_first_wait() {
+        for blamed in [false, true] {
+            let mut service = Service::new();
+            for _ in 0..8 {
+                service.ended(0, true);
+            }
+            service.started(0);
+            assert!(service.ready(0));
+            let end = STABLE.max(SILENCE_LIMIT);
+            assert_ne!(if blamed { service.blame(end) } else { service.due(end) }, Due::Nothing);
+            assert_eq!(service.ended(end + ABORT_LIMIT, true), BACK_OFF_FIRST);
+        }
+    }
+
+    #[test]
+    fn who_hurries_waits_no_longer_than_the_first_time() {
+        let mut service = Service::new();
+        for _ in 0..8 {
+            service.ended(0, true);
+        }
+        service.hurry(1_000);
+        assert_eq!(service.deadline(), 1_000 + BACK_OFF_FIRST);
+        // Nor does it wait again.
+        service.hurry(1_100);
+        assert_eq!(service.deadline(), 1_000 + BACK_OFF_FIRST);
     }
 
     #[test]

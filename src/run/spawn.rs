@@ -1,9 +1,9 @@
 //! Starting a service: everything between the fork and the program's first instruction.
 
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::AsFd;
 use rustix::fs::CWD;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
-use rustix::process::{Pid, Rlimit, setrlimit, setsid};
+use rustix::process::{Pid, setsid};
 
 use super::logs;
 use super::sockets::{self, Sockets};
@@ -13,7 +13,6 @@ use crate::plan;
 use crate::report;
 use crate::sys::fd::Fd;
 use crate::sys::stdio::{self, Fixed};
-use crate::sys::text::t;
 use crate::sys::{file, process, seccomp, signal};
 
 /// A service that was started: its process, and init's end of its sockets.
@@ -30,28 +29,26 @@ pub struct Started {
     pub drain: Pid,
 }
 
-/// Starts service `index`. What fails after the fork is said by the child, which then exits with 1. Errors: no program;
-/// of the sockets' calls and of clone3(2).
-pub fn start(index: usize, machine: &Machine) -> Result<Started> {
-    let (program, config) = machine.programs.of(index)?;
+/// Starts service `index` of the plan. What fails after the fork is said by the child, which then exits with 1. Errors:
+/// of the sockets' calls and of clone3(2). It starts in its own cgroup or not at all.
+pub fn start(index: usize, service: &plan::Service, machine: &Machine) -> Result<Started> {
+    // What keeps process 1 from making another: a pod may have changed it.
+    usual();
     let sockets = sockets::listen(index == plan::KUBELET)?;
     let (output, into) = file::pipe().during(c"pipe")?;
     let drain = logs::drain(index, &output)?;
-    let cgroup = machine.cgroups.services.get(index).and_then(Option::as_ref).map(Fd::as_fd);
-    let forked = process::fork(cgroup).during(c"fork").or_else(|error| {
-        // Its cgroup is gone: pods may remove one that is empty.
-        report::degraded(&error);
-        process::fork(None).during(c"fork")
-    });
-    if let Some(pid) = forked? {
+    if let Some(pid) = process::fork().during(c"fork")? {
         return Ok(Started { pid, notify: sockets.notify, bus: sockets.bus, output, drain });
     }
-    let Some(service) = plan::SERVICES.get(index) else { process::exit(1) };
-    let error = match prepare(config, &sockets, &into, &machine.isolation) {
+    // First, from where process 1 is.
+    let mut space = None;
+    let error = match machine.programs.of(index, service, &mut space).and_then(|files| {
+        machine.cgroups.enter(service)?;
+        prepare(&files.config, &sockets, &into, &machine.isolation)?;
+        Ok(process::execute(&files.program, service.arguments, service.environment))
+    }) {
+        Ok(errno) => Error { what: service.program, errno },
         Err(error) => error,
-        Ok(()) => {
-            Error { what: service.program, errno: process::execute(program, service.arguments, service.environment) }
-        }
     };
     report::line().text(c"start ").text(service.name).text(c": ").error(&error).send();
     process::exit(1)
@@ -59,21 +56,30 @@ pub fn start(index: usize, machine: &Machine) -> Result<Started> {
 
 /// Makes this process what the service expects to start as: first apart from PID 1, so that whatever pods put in the way of
 /// the rest gives them nothing of it. Errors: of what the service must not start without.
-fn prepare(config: BorrowedFd<'_>, sockets: &Sockets, output: &Fd, isolation: &Isolation) -> Result<()> {
+fn prepare(config: &Fd, sockets: &Sockets, output: &Fd, isolation: &Isolation) -> Result<()> {
     own_namespace(sockets)?;
     isolation.enter()?;
-    seccomp::keep_from_namespaces().during(c"seccomp")?;
-    stdio::install(config, Fixed::Config, true).during(c"dup")?;
+    seccomp::confine().during(c"seccomp")?;
+    stdio::install(config.as_fd(), Fixed::Config, true).during(c"dup")?;
     for fixed in [Fixed::Output, Fixed::Error] {
         stdio::install(output.as_fd(), fixed, true).during(c"dup")?;
     }
     setsid().during(c"setsid")?;
-    go_without(kernel_put(CWD, t(c"/proc/self/oom_score_adj"), plan::OOM_SCORE_ADJ));
-    for (resource, limit) in plan::LIMITS {
-        go_without(setrlimit(resource, Rlimit { current: limit, maximum: limit }).during(c"set limits"));
+    for (file, value) in plan::PROCESS_FILES {
+        go_without(kernel_put(CWD, file, value));
     }
+    let (file, value) = plan::NR_OPEN;
+    // Where it matters, the limits say so.
+    let _ = kernel_put(CWD, file, value);
+    usual();
     // The last of what may print: a broken console must not end this process by SIGPIPE.
     signal::unblock_all().during(c"unblock signals")
+}
+
+/// Gives this process the schedule and the limits that the plan has for a service.
+pub fn usual() {
+    go_without(process::usual_schedule().during(c"schedule"));
+    go_without(process::limit(&plan::LIMITS).during(c"set limits"));
 }
 
 /// For what a service can do without: one line says so.

@@ -17,8 +17,6 @@ pub struct Supervisor {
     bus: Option<Bus>,
     /// Whether kubelet ever held the inhibitor lock: before that it has no pods.
     had_pods: bool,
-    /// Until when a silent kubelet shows that containerd is to blame, in milliseconds since power-on.
-    blame_until: Millis,
     writer: Option<Pid>,
     /// When the writer may be started, in milliseconds since power-on.
     writer_due: Millis,
@@ -28,7 +26,7 @@ impl Supervisor {
     /// Services that were never started.
     pub const fn new() -> Supervisor {
         let units = [Unit::new(plan::CONTAINERD), Unit::new(plan::KUBELET)];
-        Supervisor { units, bus: None, had_pods: false, blame_until: 0, writer: None, writer_due: 0 }
+        Supervisor { units, bus: None, had_pods: false, writer: None, writer_due: 0 }
     }
 
     /// The process of a service, while it runs.
@@ -51,7 +49,7 @@ impl Supervisor {
                 // Whatever it does not do by then may be for want of the one before.
                 unit.excuse(now);
             } else if unit.is_due(now) {
-                match spawn::start(index, machine) {
+                match spawn::start(index, unit.plan(), machine) {
                     Ok(mut started) => {
                         if let Some(listener) = started.bus.take() {
                             self.bus = Some(Bus::new(listener, epoll));
@@ -66,11 +64,11 @@ impl Supervisor {
             may_start = unit.is_ready();
         }
         if silent {
+            // Kubelet's loop stands still while its runtime fails it, and the next kubelet's would without a word
+            // (k8s.io/kubernetes v1.37.2, pkg/kubelet/kubelet.go, syncLoop and SyncLoopHealthCheck). Pods outlive the restart of
+            // either.
             let [containerd, _] = &mut self.units;
-            if now < self.blame_until {
-                containerd.blame(now);
-            }
-            self.blame_until = now.saturating_add(plan::BLAME);
+            containerd.blame(now);
         }
     }
 
@@ -120,6 +118,11 @@ impl Supervisor {
         for pid in self.units.iter().filter_map(Unit::pid) {
             let _ = kill_process(pid, Signal::CONT);
         }
+    }
+
+    /// There is an end to come to: what is down does not wait long for its next start.
+    pub fn hurry(&mut self, now: Millis) {
+        self.units.iter_mut().for_each(|unit| unit.hurry(now));
     }
 
     /// Has kubelet end the pods; whether it has done so. Where it is down it starts again first: nobody else knows what its

@@ -22,6 +22,8 @@ pub struct Unit {
     /// What it prints, while it runs, and the child that drains that.
     output: Option<Fd>,
     drain: Option<Pid>,
+    /// When that child may be started again; never is MAX.
+    drain_at: Millis,
     /// The child that asks whether it answers, and when the next one is due.
     asks: Option<Pid>,
     ask_at: Millis,
@@ -38,12 +40,14 @@ impl Unit {
             since: 0,
             output: None,
             drain: None,
+            drain_at: Millis::MAX,
             asks: None,
             ask_at: 0,
         }
     }
 
-    fn plan(&self) -> &'static plan::Service {
+    /// What the plan says of it.
+    pub fn plan(&self) -> &'static plan::Service {
         let [first, second] = &plan::SERVICES;
         if self.index == 0 { first } else { second }
     }
@@ -61,7 +65,7 @@ impl Unit {
     /// When it next needs the loop, in milliseconds since power-on; never is MAX.
     pub fn deadline(&self) -> Millis {
         let ask = if self.may_ask() { self.ask_at } else { Millis::MAX };
-        self.service.deadline().min(ask)
+        self.service.deadline().min(ask).min(self.drain_at)
     }
 
     /// Whether it is to be started.
@@ -74,10 +78,26 @@ impl Unit {
         self.service.excuse(now);
     }
 
+    /// It does not wait long for its next start.
+    pub fn hurry(&mut self, now: Millis) {
+        self.service.hurry(now);
+    }
+
     /// Does what is due about it while it runs. Whether that was to abort it for its silence.
     pub fn tend(&mut self, now: Millis) -> bool {
         if self.pid.is_none() {
             return false;
+        }
+        if now >= self.drain_at
+            && let Some(output) = &self.output
+        {
+            match logs::drain(self.index, output) {
+                Ok(pid) => (self.drain, self.drain_at) = (Some(pid), Millis::MAX),
+                Err(error) => {
+                    report::degraded(&error);
+                    self.drain_at = now.saturating_add(plan::WRITER_PAUSE);
+                }
+            }
         }
         let due = self.service.due(now);
         match due {
@@ -183,10 +203,8 @@ impl Unit {
         if self.drain == Some(pid) {
             self.drain = None;
             // Else its end is that of the pipe.
-            if status.terminating_signal().is_some()
-                && let Some(output) = &self.output
-            {
-                self.drain = logs::drain(self.index, output).map_err(|error| report::degraded(&error)).ok();
+            if status.terminating_signal().is_some() {
+                self.drain_at = now;
             }
         }
         if self.pid != Some(pid) {
@@ -194,7 +212,7 @@ impl Unit {
         }
         self.pid = None;
         self.output = None;
-        self.drain = None;
+        (self.drain, self.drain_at) = (None, Millis::MAX);
         forget(epoll, &mut self.notify);
         if let Some(child) = self.asks.take() {
             let _ = kill_process(child, Signal::KILL);

@@ -16,11 +16,13 @@ use crate::plan::{self, Millis};
 use crate::report;
 use crate::run::{self, Ending, Left, Request, Supervisor, now};
 use crate::sys::text::{Text, t};
-use crate::sys::{file, process, signal, watchdog};
+use crate::sys::{file, process, signal, stdio, watchdog};
 
 /// Stops the machine in order, once its pods have ended or were given up.
 pub fn stop(mut machine: Machine, services: &Supervisor, ending: Ending) -> ! {
     let end = ending.since.saturating_add(plan::STOP_SUM);
+    // Children do the rest.
+    run::usual();
     if let Some(device) = &machine.watchdog {
         watchdog::set_timeout(device, plan::WATCHDOG_STOP);
     }
@@ -165,9 +167,11 @@ fn run_child(name: Text, limit: Millis, act: impl FnOnce()) {
 
 /// A child that does `act`, and ends. Errors: of clone3(2).
 fn fork(act: impl FnOnce()) -> Result<Pid> {
-    match process::fork(None).during(c"fork")? {
+    match process::fork().during(c"fork")? {
         Some(pid) => Ok(pid),
         None => {
+            // One that hangs must not keep a halted machine's watchdog open.
+            stdio::close_others();
             act();
             process::exit(0)
         }

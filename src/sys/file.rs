@@ -35,24 +35,30 @@ pub fn create(directory: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: Mode)
     })
 }
 
-/// Opens the file `name` of `directory` to append to, made for root alone where it is missing (openat2(2)). A link, or a mount
-/// on it, is not followed; a FIFO does not hold the caller. Errors: ELOOP, EXDEV, ENXIO for these; of open(2).
+/// Opens the file `name` of `directory` to append to, made for root alone where it is missing, as [`below`]. A FIFO does not
+/// hold the caller. Errors: ENXIO for that; of [`below`].
 pub fn append(directory: &Fd, name: &CStr) -> Result<Fd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOCTTY | OFlags::NONBLOCK;
+    below(directory, name, flags, Mode::RUSR | Mode::WUSR)
+}
+
+/// Opens `path` below `directory` (openat2(2)), close-on-exec: no link in it and no mount on it is followed. `mode` is that of
+/// a file that is made, and empty where none can be. Errors: ELOOP and EXDEV for these; of open(2).
+pub fn below(directory: &Fd, path: &CStr, flags: OFlags, mode: Mode) -> Result<Fd> {
     let how = open_how {
         flags: u64::from(flags.bits() | O_CLOEXEC),
-        mode: 0o600,
+        mode: u64::from(mode.as_raw_mode()),
         resolve: u64::from(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV),
     };
     let arguments = [
         fd_argument(directory.as_raw_fd()),
-        name.as_ptr().expose_provenance(),
+        path.as_ptr().expose_provenance(),
         (&raw const how).expose_provenance(),
         size_of::<open_how>(),
         0,
         0,
     ];
-    // SAFETY: `name` is NUL-terminated, `how` has the size given, and both outlive the call.
+    // SAFETY: `path` is NUL-terminated, `how` has the size given, and both outlive the call.
     Fd::from_answer(unsafe { syscall(__NR_openat2, arguments) })
 }
 

@@ -4,30 +4,28 @@ use core::ffi::CStr;
 use core::mem::size_of;
 use core::ptr::null;
 use linux_raw_sys::general::{
-    __NR_clone3, __NR_execveat, __NR_exit_group, __NR_prctl, AT_EMPTY_PATH, CLONE_INTO_CGROUP, SIGCHLD, clone_args,
+    __NR_clone3, __NR_execveat, __NR_exit_group, __NR_ioprio_set, __NR_prctl, __NR_prlimit64, __NR_sched_setaffinity,
+    __NR_sched_setattr, AT_EMPTY_PATH, RLIM_NLIMITS, SIGCHLD, clone_args,
 };
-use linux_raw_sys::prctl::PR_GET_NAME;
-use rustix::fd::{AsRawFd, BorrowedFd};
+use linux_raw_sys::prctl::{PR_GET_NAME, PR_SET_TIMERSLACK};
+use rustix::fd::AsRawFd;
 use rustix::io::{Errno, Result};
 use rustix::process::Pid;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
+use static_assertions::const_assert_eq;
 
 use super::arch::syscall;
+use super::fd::Fd;
 use super::{check, fd_argument};
 
 /// Most arguments, and most environment strings, that [`execute`] passes on.
 pub const STRINGS_MAX: usize = 15;
 
-/// A copy of this process, as fork(2), but in `cgroup` from its first instruction (clone3(2), CLONE_INTO_CGROUP) where one
-/// is given. The child gets `None`. Errors: EAGAIN, ENOMEM; EBUSY, EOPNOTSUPP, EINVAL for the cgroup.
-pub fn fork(cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Pid>> {
+/// A copy of this process, as fork(2) (clone3(2)). The child gets `None`. Errors: EAGAIN, ENOMEM.
+pub fn fork() -> Result<Option<Pid>> {
     // SAFETY: a clone_args is integers only; all zeroes asks for nothing.
     let mut arguments: clone_args = unsafe { core::mem::zeroed() };
     arguments.exit_signal = u64::from(SIGCHLD);
-    if let Some(cgroup) = cgroup {
-        arguments.flags = CLONE_INTO_CGROUP;
-        arguments.cgroup = fd_argument(cgroup.as_raw_fd()) as u64;
-    }
     // SAFETY: `arguments` has the size given. With neither CLONE_VM nor a stack the child is a copy with memory of its own,
     // and init has one thread, so no lock is held by a thread that is not copied.
     let answer = unsafe {
@@ -38,7 +36,7 @@ pub fn fork(cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Pid>> {
 
 /// Replaces this process by the program open at `program`, with no path in it (execveat(2), AT_EMPTY_PATH). Returns only
 /// the error. At most [`STRINGS_MAX`] strings of each list are passed on (plan.rs asserts that none is longer).
-pub fn execute(program: BorrowedFd<'_>, arguments: &[&CStr], environment: &[&CStr]) -> Errno {
+pub fn execute(program: &Fd, arguments: &[&CStr], environment: &[&CStr]) -> Errno {
     let pointers = |strings: &[&CStr]| {
         let mut list = [null::<core::ffi::c_char>(); STRINGS_MAX + 1];
         for (slot, string) in list.iter_mut().take(STRINGS_MAX).zip(strings) {
@@ -90,4 +88,57 @@ pub fn unshare_root() -> Result<()> {
 pub fn unshare_mounts() -> Result<()> {
     // SAFETY: FILES is not among the flags, so no descriptor of another thread is lost.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }
+}
+
+/// `struct sched_attr` as of its first version (linux/sched/types.h): 48 bytes.
+#[repr(C)]
+struct Schedule {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    /// SCHED_DEADLINE's runtime, deadline, period.
+    deadline: [u64; 3],
+}
+const_assert_eq!(size_of::<Schedule>(), 48);
+
+/// Bytes of a set of processors: the kernel's largest has 8192.
+const PROCESSORS: usize = 1024;
+/// Nanoseconds by which timers may be late (init/init_task.c).
+const TIMER_SLACK: usize = 50_000;
+
+/// Lets this process run when, and on the processors, that the kernel gives its first process: SCHED_OTHER with nice 0, all of
+/// them, no class of I/O, the usual timer slack. Errors: of sched_setattr(2), sched_setaffinity(2), ioprio_set(2).
+pub fn usual_schedule() -> Result<()> {
+    let schedule = Schedule { size: 48, policy: 0, flags: 0, nice: 0, priority: 0, deadline: [0; 3] };
+    let processors = [0xffu8; PROCESSORS];
+    let calls = [
+        (__NR_sched_setattr, [0, (&raw const schedule).expose_provenance(), 0]),
+        (__NR_sched_setaffinity, [0, PROCESSORS, processors.as_ptr().expose_provenance()]),
+        // IOPRIO_WHO_PROCESS, this one, IOPRIO_CLASS_NONE.
+        (__NR_ioprio_set, [1, 0, 0]),
+        (__NR_prctl, [PR_SET_TIMERSLACK as usize, TIMER_SLACK, 0]),
+    ];
+    for (number, [first, second, third]) in calls {
+        // SAFETY: what two of them read outlives the calls; the others touch no memory.
+        check(unsafe { syscall(number, [first, second, third, 0, 0, 0]) })?;
+    }
+    Ok(())
+}
+
+/// Sets this process's resource limits (prlimit(2)): for each number its soft and hard one, no limit for those that are not in
+/// `limits`. Errors: of the last that failed, EPERM without CAP_SYS_RESOURCE.
+pub fn limit(limits: &[(u32, u64, u64)]) -> Result<()> {
+    let mut result = Ok(());
+    for number in 0..RLIM_NLIMITS {
+        let found = limits.iter().find(|(of, ..)| *of == number);
+        let limit = found.map_or([u64::MAX; 2], |&(_, soft, hard)| [soft, hard]);
+        let arguments = [0, number as usize, (&raw const limit).expose_provenance(), 0, 0, 0];
+        // SAFETY: `limit` is a struct rlimit64 (linux/resource.h), and outlives the call.
+        if let Err(errno) = check(unsafe { syscall(__NR_prlimit64, arguments) }) {
+            result = Err(errno);
+        }
+    }
+    result
 }

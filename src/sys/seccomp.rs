@@ -1,8 +1,14 @@
-//! A filter that keeps a process, and all that descend from it, from walking to PID 1's mount namespace.
+//! A filter that keeps a process, and all that descend from it, from walking to PID 1's mount namespace, from loading modules
+//! and from making swap.
 //!
 //! Since Linux 6.12 whoever may open one mount namespace can walk to the next and the one before by ioctl on its
 //! descriptor, and enter it (fs/nsfs.c, NS_MNT_GET_NEXT and NS_MNT_GET_PREV): CAP_SYS_ADMIN is all it takes, and no
 //! Landlock rule is asked. What the kernel takes for these two is refused, by whatever ABI it comes.
+//!
+//! A module that is signed for the kernel would do to get a program of a pod's run outside it (binfmt_misc). The kernel's own
+//! switch against that is turned once all of the node's are loaded, when the first pods may run already.
+//!
+//! On swap of a pod's, PID 1's memory could be written.
 
 use core::mem::size_of;
 use linux_raw_sys::general::__NR_seccomp;
@@ -77,7 +83,7 @@ struct Program {
 }
 
 /// Puts the filter on this thread, for good. Needs CAP_SYS_ADMIN or no_new_privs. Errors: of seccomp(2).
-pub fn keep_from_namespaces() -> Result<()> {
+pub fn confine() -> Result<()> {
     const SECCOMP_SET_MODE_FILTER: usize = 1;
     static PROGRAM: [Instruction; FILTER.len()] = FILTER;
     let program = Program { length: u16::try_from(PROGRAM.len()).unwrap_or(0), filter: PROGRAM.as_ptr() };
@@ -103,6 +109,57 @@ mod tests {
         Errno::result(unsafe { nix::libc::ioctl(fd, request, info.as_mut_ptr()) })
     }
 
+    /// What the filter answers to a call by another ABI, as the kernel runs it.
+    fn answer(architecture: u32, number: u32, request: u32) -> u32 {
+        let (mut at, mut loaded) = (0, 0);
+        loop {
+            let Instruction { code, if_true, if_false, value } = FILTER[at];
+            at += 1;
+            let jump = match code {
+                0x20 => {
+                    loaded = match value {
+                        NUMBER => number,
+                        ARCHITECTURE => architecture,
+                        SECOND_ARGUMENT => request,
+                        _ => unreachable!(),
+                    };
+                    continue;
+                }
+                0x54 => {
+                    loaded &= value;
+                    continue;
+                }
+                0x15 => loaded == value,
+                0x35 => loaded >= value,
+                0x06 => return value,
+                _ => unreachable!(),
+            };
+            at += usize::from(if jump { if_true } else { if_false });
+        }
+    }
+
+    #[test]
+    fn each_abi_is_known() {
+        const I386: u32 = 0x4000_0003;
+        const X86_64: u32 = 0xc000_003e;
+        const X32: u32 = 0x4000_0000;
+        // Name, i386, x86_64, x32 (asm/unistd_*.h); what is refused.
+        for (name, numbers, refused) in [
+            ("init_module", [128, 175, X32 | 175], true),
+            ("finit_module", [350, 313, X32 | 313], true),
+            ("swapon", [87, 167, X32 | 167], true),
+            ("delete_module", [129, 176, X32 | 176], false),
+            ("ioctl", [54, 16, X32 | 514], false),
+            ("read", [3, 0, X32], false),
+        ] {
+            for (architecture, number) in [I386, X86_64, X86_64].into_iter().zip(numbers) {
+                let is = |request| answer(architecture, number, request) == REFUSE;
+                assert_eq!(is(0), refused, "{name} {architecture:#x} {number}");
+                assert_eq!(is(0x8010_b70b), refused || name == "ioctl", "{name} {architecture:#x} {number}");
+            }
+        }
+    }
+
     #[test]
     fn walking_is_refused_and_nothing_else() {
         // The filter is this thread's alone.
@@ -111,7 +168,7 @@ mod tests {
             let fd = namespace.as_raw_fd();
             let before = [10, 11, 12].map(|number| walk(fd, 0xb7, number));
             nix::sys::prctl::set_no_new_privs().unwrap();
-            keep_from_namespaces().unwrap();
+            confine().unwrap();
             let after = [10, 11, 12].map(|number| walk(fd, 0xb7, number));
             for kind in [0, 0x64, 0xff] {
                 assert_eq!([11, 12].map(|number| walk(fd, kind, number)), [Err(Errno::EPERM); 2], "type {kind:#x}");

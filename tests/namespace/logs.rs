@@ -243,3 +243,20 @@ fn a_log_that_cannot_rotate_is_begun_anew() {
     println!("{size} bytes, {} lost", lost(&machine.log.lines(), KUBELET));
     assert!(size <= LOG_BYTES && lost(&machine.log.lines(), KUBELET) > LOG_BYTES / 2);
 }
+
+/// A log that is full when its writer comes to it is put aside.
+#[test]
+fn a_full_log_rotates_at_the_first_line() {
+    for left in [0, 1] {
+        let machine = Setup::new("ready", "ready\nmark /run/up\nwait /run/go\nprint one").boot();
+        machine.marked("/run/up");
+        as_owner(|| {
+            fs::File::create(machine.init.sees(&path(KUBELET, 0))).unwrap().set_len(LOG_BYTES - left).unwrap();
+        });
+        machine.go("/run/go");
+        let older = || fs::metadata(machine.init.sees(&path(KUBELET, 1))).ok().map(|older| older.len());
+        assert_eq!(wait_for("an older log", older), LOG_BYTES - left);
+        wait_for("a new one", || (read(&machine, KUBELET, 0)? == "one\n").then_some(()));
+        assert_eq!(lost(&machine.log.lines(), KUBELET), 0);
+    }
+}

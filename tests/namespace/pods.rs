@@ -192,6 +192,33 @@ fn kubelet_that_is_down_starts_and_is_told() {
     assert!((wanted - slack..wanted + Duration::from_millis(LATE)).contains(&waited), "{waited:?}");
 }
 
+/// Nor does one that failed often wait its time out by then: little would be left of what its pods were promised.
+#[test]
+fn kubelet_in_its_back_off_starts_at_once() {
+    let mut machine = with_pods();
+    let mut place = 0;
+    for _ in 0..6 {
+        kill_service(&machine, KUBELET);
+        (place, _) = machine.log.expect_after(place, ") killed by SIGKILL after ");
+        let wait = machine.log.lines()[place].number("next try in ", "ms");
+        place += 1;
+        if wait >= 4 * LATE {
+            break;
+        }
+        (place, _) = machine.log.expect_after(place, "kubelet ready");
+    }
+    let from = ask(&machine);
+    let (_, started) = machine.log.expect_after(from, "started kubelet");
+    machine.marked("/run/told");
+    machine.go("/run/go");
+    assert_eq!(machine.end(), Signal::SIGINT);
+    let lines = machine.log.end();
+    let (asked, down) = (&lines[from], &lines[place - 1]);
+    println!("{down:?} {asked:?} {started:?}");
+    assert!(down.number("next try in ", "ms") >= 4 * LATE && started.at < asked.at + LATE);
+    assert_pods(&lines[from..], &["stopping for power-off", "started kubelet ", "kubelet ready"], "pods ");
+}
+
 /// What kubelet does between taking the lock and hearing of the end may take until after the request: it asks to hear, or
 /// comes back after it lost the connection, and is told then.
 #[test]

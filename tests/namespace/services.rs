@@ -7,7 +7,6 @@ use kios_init::plan::{self, CONTAINERD, KUBELET};
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rustix::process::Resource;
 
 use crate::boot::strings;
 use crate::common::machine::{Machine, now};
@@ -87,17 +86,15 @@ fn assert_limits(machine: &Machine, process: Process, service: &plan::Service) {
     }
     assert_eq!(process.read("oom_score_adj").trim(), text(plan::OOM_SCORE_ADJ));
     let limits = process.read("limits");
-    for (resource, limit) in plan::LIMITS {
-        let name = match resource {
-            Resource::Nofile => "Max open files",
-            Resource::Nproc => "Max processes",
-            Resource::Core => "Max core file size",
-            other => panic!("{other:?} is not tested"),
-        };
-        let values = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        let wanted = limit.map_or("unlimited".to_owned(), |limit| limit.to_string());
-        assert_eq!(values.split_whitespace().take(2).collect::<Vec<_>>(), [&wanted, &wanted], "{name}");
-    }
+    // In the order of their numbers (fs/proc/base.c, lnames).
+    let wanted = (0u32..).zip(limits.lines().skip(1)).map(|(number, line)| {
+        let planned = plan::LIMITS.iter().find(|(of, ..)| *of == number);
+        let said = |limit: u64| if limit == u64::MAX { "unlimited".to_owned() } else { limit.to_string() };
+        let [soft, hard] = planned.map_or([u64::MAX; 2], |&(_, soft, hard)| [soft, hard]).map(said);
+        let values: Vec<_> = line.get(26..).unwrap().split_whitespace().take(2).collect();
+        assert_eq!(values, [soft, hard], "{line}");
+    });
+    assert_eq!(wanted.count(), 16);
 }
 
 /// Design §3.5: services restart from descriptors opened at boot, whatever lies at their paths by then.

@@ -106,7 +106,7 @@ fn other_signals_do_nothing() {
 fn a_fatal_step_restarts_after_a_pause() {
     let setup = Setup::new("ready", "ready");
     std::fs::remove_dir(setup.path("proc")).unwrap();
-    assert_restarts(setup, "6/12 mounts: /proc: ENOENT (fatal)");
+    assert_restarts(setup, "5/12 mounts: /proc: ENOENT (fatal)");
 }
 
 /// As above, for a root that is neither an image nor a node's files.

@@ -62,15 +62,43 @@ pub fn tools() -> &'static Path {
         let beside = std::env::var_os("CARGO").map(|cargo| Path::new(&cargo).with_file_name("rustc"));
         let rustc = beside.filter(|path| path.is_file()).unwrap_or_else(|| "rustc".into());
         let flags = ["--edition=2024", "-Copt-level=s", "-Cstrip=symbols", "-Ctarget-feature=+crt-static", "-o"];
-        let programs = ["intruder", "press", "stuck"];
+        let programs = ["press", "stuck"];
         fs::copy(init(), directory.join("poweroff")).unwrap();
         for program in programs {
             let source = repository(&format!("tests/pods/shell/{program}.rs"));
             run(Command::new(&rustc).args(flags).arg(directory.join(program)).arg(source));
         }
-        run(Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(&directory).args(programs).arg("poweroff"));
+        fs::copy(intruder(), directory.join("intruder")).unwrap();
+        ctr(&directory);
+        // Signed for the kernel, and not of the node's image.
+        let module = run(Command::new("find").arg(built("MODULES").join("kernel")).args(["-name", "binfmt_misc.ko*"]));
+        let unpacked = Command::new("xz").args(["-dc", module.trim()]).output().unwrap();
+        assert!(unpacked.status.success(), "{module}");
+        fs::write(directory.join("binfmt_misc.ko"), unpacked.stdout).unwrap();
+        run(Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(&directory).arg("."));
         archive
     })
+}
+
+/// Builds the program that attacks a node (tests/attack/intruder).
+fn intruder() -> PathBuf {
+    let (manifest, target) = (repository("tests/attack/intruder/Cargo.toml"), scratch("intruder"));
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "--release", "--locked", "--manifest-path"]).arg(manifest);
+    command.env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", "-Ctarget-feature=+crt-static");
+    run(&mut command);
+    target.join("x86_64-unknown-linux-gnu/release/intruder")
+}
+
+/// Builds containerd's own client, of the version that the node has.
+fn ctr(into: &Path) {
+    let mut command = Command::new("go");
+    command.current_dir(repository("scripts/image/pins/containerd")).args(["build", "-trimpath", "-buildvcs=false"]);
+    command.args(["-ldflags", "-s -w", "-tags", "no_btrfs,no_devmapper,no_zfs", "-o"]).arg(into);
+    command.arg("github.com/containerd/containerd/v2/cmd/ctr");
+    command.envs([("CGO_ENABLED", "0"), ("GOFLAGS", "-mod=readonly"), ("GOTOOLCHAIN", "local"), ("GOWORK", "off")]);
+    run(&mut command);
 }
 
 /// The init that the image holds.

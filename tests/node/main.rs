@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+#[path = "../attack/mod.rs"]
+mod attack;
 mod cli;
 mod crash;
 mod ending;
@@ -10,7 +12,6 @@ mod fatal;
 mod gate;
 mod hitches;
 mod image;
-mod intrusion;
 mod lan;
 mod lines;
 mod node;

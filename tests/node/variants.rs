@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 
+use crate::attack;
 use crate::gate::{ROOM, Scenario, scenario};
 use crate::image::{initramfs, run};
-use crate::intrusion;
 use crate::lines::{check_boot, check_order, check_stop, of_init, power_off};
 use crate::vm::{Vm, boot, repository, scratch};
 
@@ -126,7 +126,7 @@ fn landlock_missing() {
         assert_eq!(vm.sh("cat /proc/sys/kernel/yama/ptrace_scope"), "3");
         let output = vm.attempt("echo 0 >/proc/sys/kernel/yama/ptrace_scope").1;
         assert!(output.contains("Invalid argument"), "ptrace_scope can be lowered: {output}");
-        intrusion::mounts_unscoped(scenario, &mut vm);
+        attack::without_landlock(scenario, &mut vm);
         // The other way to ask for a reboot that a pod has.
         let from = vm.here();
         vm.sh("kill -INT 1");

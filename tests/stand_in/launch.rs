@@ -12,6 +12,7 @@ use std::fs::OpenOptions;
 use std::io::{Read, Write, pipe};
 
 use kios_init::plan;
+use kios_init::sys::process;
 use nix::errno::Errno;
 use nix::libc;
 use nix::mount::{MsFlags, mount};
@@ -20,7 +21,6 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Gid, Uid, chdir, chroot, execve, getpid, setgroups, setresgid, setresuid};
-use rustix::process::{Rlimit, setrlimit};
 
 use super::{fail, fork_when_possible, leave, put};
 
@@ -37,9 +37,7 @@ pub fn launch(arguments: &[String]) -> ! {
     // A service's limits and score need the machine's CAP_SYS_RESOURCE, unless they were allowed before. The score is
     // written again in the namespace, where that no longer moves its lower bound. Where this process lacks the capability
     // too, init has to do without.
-    for (resource, limit) in plan::LIMITS {
-        let _ = setrlimit(resource, Rlimit { current: limit, maximum: limit });
-    }
+    let _ = process::limit(&plan::LIMITS);
     let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
     enter_user_namespace();
 

@@ -64,16 +64,23 @@ pub unsafe fn fill(to: *mut u8, value: u8, count: usize) {
     }
 }
 
-/// The filter of [`crate::sys::seccomp`]: finds ioctl(2) by its number, which differs by the ABI a call comes in by
-/// (linux/audit.h; asm/unistd_64.h, unistd_x32.h, unistd_32.h).
-pub const FILTER: [Instruction; 16] = [
+/// The filter of [`crate::sys::seccomp`]. A call has another number in each ABI that it may come in by (linux/audit.h;
+/// asm/unistd_64.h, unistd_x32.h, unistd_32.h).
+pub const FILTER: [Instruction; 23] = [
     Instruction::load(ARCHITECTURE),
-    Instruction::jump_if(0x4000_0003, 3, 0), // AUDIT_ARCH_I386
+    Instruction::jump_if(0x4000_0003, 7, 0), // AUDIT_ARCH_I386
     Instruction::load(NUMBER),
-    Instruction::jump_if(16, 3, 0),
-    Instruction::jump_if(0x4000_0202, 2, 9), // x32
+    Instruction::and(!0x4000_0000),     // x32
+    Instruction::jump_if(175, 17, 0),   // init_module
+    Instruction::jump_if(313, 16, 0),   // finit_module
+    Instruction::jump_if(167, 15, 0),   // swapon
+    Instruction::jump_if(16, 6, 0),     // ioctl
+    Instruction::jump_if(0x202, 5, 12), // ioctl, x32
     Instruction::load(NUMBER),
-    Instruction::jump_if(54, 0, 7),
+    Instruction::jump_if(128, 11, 0), // init_module
+    Instruction::jump_if(350, 10, 0), // finit_module
+    Instruction::jump_if(87, 9, 0),   // swapon
+    Instruction::jump_if(54, 0, 7),   // ioctl
     Instruction::load(SECOND_ARGUMENT),
     Instruction::and(0xff),
     Instruction::jump_if(NEXT_NAMESPACE, 1, 0),

@@ -1,0 +1,220 @@
+//! Nothing reconfigures init: attacks on a running node, and what becomes of each.
+//!
+//! The attacker is root in a privileged container with hostPID, hostNetwork and hostIPC, every capability, and the node's
+//! file systems and devices at hand; it may use containerd's and kubelet's sockets. It may stop or crash the node. It must
+//! not change init, nor what init starts: not at the restart of a service, and after a reboot only by writing the boot medium.
+//! Kubelet's own inputs on the data disk (kubeconfig, static pods, CNI) are Kubernetes' configuration, and may be changed by
+//! whoever may write the node's file systems; init's are not there.
+//!
+//! Every attack is also made on a machine whose init lacks its defences ([`undefended`]), in the initramfs' own files. There
+//! it must get somewhere: else it failed by its own mistake, and counts as not tried. What the kernel alone holds off has its
+//! control on an object of the attacker's own instead.
+
+mod calls;
+mod helpers;
+mod inherit;
+mod looking;
+mod mounts;
+mod places;
+mod poisoned;
+mod services;
+mod undefended;
+mod works;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::thread;
+
+use crate::gate::{ROOM, Scenario, attempt, scenario};
+use crate::image::initramfs;
+use crate::processes;
+use crate::vm::{Vm, boot};
+
+/// What an attack got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Held(String),
+    /// It saw something, and changed nothing.
+    Seen(String),
+    /// It stops the node, or a part of it, for as long as it goes on.
+    Stops(String),
+    /// It changed init, or what init starts.
+    Broken(String),
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, how) = match self {
+            Verdict::Held(how) => ("held", how),
+            Verdict::Seen(how) => ("read only", how),
+            Verdict::Stops(how) => ("stops the node", how),
+            Verdict::Broken(how) => ("BROKEN", how),
+        };
+        if how.is_empty() { write!(to, "{what}") } else { write!(to, "{what}: {how}") }
+    }
+}
+
+impl Verdict {
+    fn is_held(&self) -> bool {
+        matches!(self, Verdict::Held(_))
+    }
+}
+
+/// An attack that was made.
+pub struct Attack {
+    pub name: String,
+    pub verdict: Verdict,
+    /// What it did to an object of the attacker's own, where the undefended machine is held as well.
+    pub control: Option<&'static str>,
+}
+
+impl Attack {
+    fn new(name: impl Into<String>, verdict: Verdict) -> Attack {
+        Attack { name: name.into(), verdict, control: None }
+    }
+
+    fn with_control(self, control: &'static str) -> Attack {
+        Attack { control: Some(control), ..self }
+    }
+}
+
+/// A node under attack.
+pub struct Target<'a> {
+    pub vm: &'a mut Vm,
+    pub scenario: &'a Scenario,
+    /// Whether its init has its defences.
+    pub defended: bool,
+}
+
+impl Target<'_> {
+    /// Runs a script of the attacker's, which must succeed; its output.
+    pub fn sh(&mut self, script: &str) -> String {
+        self.vm.sh(script)
+    }
+
+    /// Runs it in the mount namespace of the running containerd, where all of a pod's mounts may be made.
+    pub fn beside_containerd(&mut self, script: &str) -> (i32, String) {
+        let quoted = script.replace('\'', "'\\''");
+        self.vm.attempt(&format!("nsenter -t $(pidof containerd || echo 1) -m /run/intruder/busybox sh -c '{quoted}'"))
+    }
+}
+
+/// What no init can hold off, as README says.
+const LIMITS: &[&str] = &["bpf_probe_write_user, lockdown's answer changed"];
+
+/// The attacks, in this order: the later ones leave less of a node.
+const ATTACKS: &[fn(&mut Target) -> Vec<Attack>] = &[
+    looking::attacks,
+    calls::attacks,
+    helpers::attacks,
+    mounts::attacks,
+    places::attacks,
+    services::attacks,
+    inherit::attacks,
+];
+
+/// Programs for others to start in the node's place: each leaves a mark.
+const HELPER: &str = "mkdir -p /host/run/intruder && cp /bin/busybox /tmp/intruder /host/run/intruder/ && \
+    cp /tmp/intruder /host/run/intruder/program && \
+    printf '#!/run/intruder/busybox sh\\necho $0 $* >>/run/intruder/mark\\n' >/host/run/intruder/helper && \
+    chmod 755 /host/run/intruder/helper";
+
+#[test]
+fn nothing_reconfigures_init() {
+    scenario("nothing_reconfigures_init", ROOM, |scenario| {
+        let (node, bare) = thread::scope(|scope| {
+            let node = scope.spawn(|| attempt("attacked", |scenario| attacked(scenario, true)));
+            let bare = scope.spawn(|| attempt("attacked without defences", |scenario| attacked(scenario, false)));
+            (node.join(), bare.join())
+        });
+        let (Ok(node), Ok(bare)) = (node, bare) else { panic!("an attack could not be made") };
+        let bare: BTreeMap<_, _> = bare.iter().map(|attack| (&attack.name, attack)).collect();
+        let (mut broken, mut untried) = (Vec::new(), Vec::new());
+        for attack in &node {
+            let control = match (attack.control, bare.get(&attack.name)) {
+                (Some(control), _) => format!("on its own: {control}"),
+                (None, Some(bare)) => {
+                    if bare.verdict.is_held() {
+                        untried.push(&attack.name);
+                    }
+                    bare.verdict.to_string()
+                }
+                (None, None) => {
+                    untried.push(&attack.name);
+                    "not made".to_owned()
+                }
+            };
+            scenario.note(&format!("{:52} {:44} without: {control}", attack.name, attack.verdict));
+            if matches!(attack.verdict, Verdict::Broken(_)) {
+                broken.push(&attack.name);
+            }
+        }
+        let count = |is: fn(&Verdict) -> bool| node.iter().filter(|attack| is(&attack.verdict)).count();
+        scenario.note(&format!(
+            "{} attacks: {} held, {} read only, {} stop the node, {} BROKEN",
+            node.len(),
+            count(Verdict::is_held),
+            count(|verdict| matches!(verdict, Verdict::Seen(_))),
+            count(|verdict| matches!(verdict, Verdict::Stops(_))),
+            broken.len()
+        ));
+        assert_eq!(broken, LIMITS, "BROKEN, against what is known not to hold");
+        assert!(untried.is_empty(), "not tried, since they get nowhere without the defences either: {untried:?}");
+        assert!(node.len() >= 40);
+    });
+}
+
+/// Attacks a node without Landlock: what does not rest on that holds.
+pub fn without_landlock(scenario: &Scenario, vm: &mut Vm) {
+    vm.sh(HELPER);
+    let mut target = Target { vm, scenario, defended: true };
+    let mut attacks = mounts::attacks(&mut target);
+    attacks.extend(services::covers(&mut target));
+    attacks.extend(services::bared(&mut target));
+    for attack in &attacks {
+        scenario.note(&format!("{:52} {}", attack.name, attack.verdict));
+    }
+    assert!(!attacks.iter().any(|attack| matches!(attack.verdict, Verdict::Broken(_))));
+    // Yama.
+    let into = target.sh("/tmp/intruder into 1");
+    let held = into.lines().filter(|line| line.contains(": held ")).collect::<Vec<_>>();
+    scenario.note(&format!("held even without Landlock: {held:?}"));
+    for way in ["ptrace attach", "ptrace seize"] {
+        assert!(into.contains(&format!("{way}: held ")), "{into}");
+    }
+}
+
+/// Boots a node, or one whose init lacks its defences, and attacks it.
+fn attacked(scenario: &Scenario, defended: bool) -> Vec<Attack> {
+    // With one processor: probes and BPF programs change the kernel's code, where the emulator has a race between two.
+    let machine = boot(scenario).shell().option("--cpus", "1");
+    let mut vm = if defended {
+        machine.start()
+    } else {
+        let init = undefended::init();
+        let initrd = initramfs("undefended.initramfs", &["--plain", "--init", init.to_str().unwrap()]);
+        machine.initramfs(&initrd).start()
+    };
+    for line in ["container-a: hello 1", "kubelet ready", "late modules: "] {
+        vm.wait_for(line);
+    }
+    vm.sh(HELPER);
+    let mut attacks = Vec::new();
+    let mut target = Target { vm: &mut vm, scenario, defended };
+    let pod = defended.then(|| works::before(&mut target));
+    for group in ATTACKS {
+        attacks.extend(group(&mut target));
+    }
+    if let Some(pod) = pod {
+        works::after(&mut target, &pod);
+        processes::no_zombies(target.vm);
+    }
+    attacks.extend(services::everything(&mut target));
+    if defended {
+        // Whatever of its logs was lost meanwhile.
+        vm.press_power();
+        assert_eq!(vm.end().0, 0, "the end is not in order");
+    }
+    attacks
+}

@@ -1,0 +1,95 @@
+//! Mounts, in the mount namespace of the running containerd, which pods may enter: process 1's must not change.
+
+use super::{Attack, Target, Verdict};
+
+/// Process 1's mounts outside /run and /var, where mounts come and go between the services.
+fn first_mounts(target: &mut Target) -> String {
+    let mounts = target.sh("cat /proc/1/mountinfo");
+    let point = |line: &str| line.split(' ').nth(4).unwrap().to_owned();
+    let below = |point: &str| point.starts_with("/run/") || point.starts_with("/var/");
+    let own: Vec<_> = mounts.lines().filter(|line| !below(&point(line))).collect();
+    for line in own.iter().filter(|_| target.defended) {
+        let shared = line.split(" - ").next().unwrap().contains(" shared:");
+        assert_eq!(shared, ["/run", "/var"].contains(&&*point(line)), "propagation: {line}");
+        assert!(!line.contains(" master:"), "{line}");
+    }
+    own.join("\n")
+}
+
+/// Name, what is done, what undoes it.
+const MOUNTS: &[(&str, &str, &str)] = &[
+    ("tmpfs over /etc/kios", "mount -t tmpfs intruder /etc/kios", "umount /etc/kios"),
+    ("tmpfs over /usr/bin", "mount -t tmpfs intruder /usr/bin", "umount /usr/bin"),
+    ("tmpfs over /proc", "mount -t tmpfs intruder /proc", "umount /proc"),
+    ("tmpfs over /sys/fs/cgroup", "mount -t tmpfs intruder /sys/fs/cgroup", "umount /sys/fs/cgroup"),
+    ("tmpfs over /dev", "mount -t tmpfs intruder /dev", "umount /dev"),
+    ("tmpfs over /kios", "mount -t tmpfs intruder /kios", "umount /kios"),
+    ("tmpfs over /etc/kubernetes", "mount -t tmpfs intruder /etc/kubernetes", "umount /etc/kubernetes"),
+    ("bind over kubelet", "mount --bind /run/intruder/helper /usr/bin/kubelet", "umount /usr/bin/kubelet"),
+    ("bind over containerd", "mount --bind /run/intruder/helper /usr/bin/containerd", "umount /usr/bin/containerd"),
+    ("bind over runc", "mount --bind /run/intruder/helper /usr/bin/runc", "umount /usr/bin/runc"),
+    (
+        "bind over kubelet.yaml",
+        "mount --bind /run/intruder/helper /etc/kios/kubelet.yaml",
+        "umount /etc/kios/kubelet.yaml",
+    ),
+    (
+        "overlay over /usr",
+        "mkdir -p /run/intruder/o && mount -t tmpfs o /run/intruder/o && mkdir -p /run/intruder/o/u /run/intruder/o/w && \
+         mount -t overlay o -o lowerdir=/usr,upperdir=/run/intruder/o/u,workdir=/run/intruder/o/w /usr",
+        "umount /usr; umount /run/intruder/o",
+    ),
+    ("bind of / over /newroot", "mount --bind / /newroot", "umount /newroot"),
+    ("private propagation of /", "mount --make-rprivate /", "mount --make-rshared /"),
+    ("umount of /sys/kernel/tracing", "umount -l /sys/kernel/tracing", "mount -t tracefs tracefs /sys/kernel/tracing"),
+    (
+        "/tmp moved to /newroot",
+        "mount --make-private /; mount --move /tmp /newroot",
+        "mount --move /newroot /tmp; mount --make-shared /",
+    ),
+];
+
+/// Makes them one after the other.
+pub fn attacks(target: &mut Target) -> Vec<Attack> {
+    let before = first_mounts(target);
+    let mut attacks = Vec::new();
+    let mut judge = |target: &mut Target, name: &str| {
+        let now = first_mounts(target);
+        let verdict = if now == before {
+            Verdict::Held("process 1 sees nothing of it".into())
+        } else {
+            Verdict::Broken("process 1's mounts are changed".into())
+        };
+        attacks.push(Attack::new(name, verdict));
+    };
+    for (name, act, undo) in MOUNTS {
+        let (status, output) = target.beside_containerd(act);
+        assert_eq!(status, 0, "{name}: {output}");
+        judge(target, name);
+        target.beside_containerd(undo);
+    }
+    for (name, way) in [("open_tree and move_mount", "graft"), ("mount_setattr", "attributes")] {
+        target.sh(&format!("/tmp/intruder {way} $(pidof containerd)"));
+        judge(target, name);
+        target.beside_containerd("umount -l /etc/kios");
+    }
+    let (status, output) =
+        target.beside_containerd("mount -o remount,rw / && echo \"# intruder\" >>/etc/kios/kubelet.yaml");
+    let verdict = if status == 0 {
+        Verdict::Broken("the root is written".into())
+    } else {
+        assert!(output.contains("Read-only file system"), "{output}");
+        Verdict::Held("EROFS".into())
+    };
+    attacks.push(Attack::new("the root remounted, and written", verdict));
+    // What is left of the initramfs: nothing that anyone runs, reads or backs the root.
+    let beneath = target.sh("/tmp/intruder beneath $(pidof containerd) | sort");
+    let left: Vec<_> = beneath.lines().collect();
+    let verdict = if left == ["/dev", "/dev/console", "/modules", "/modules/order", "/newroot", "/proc", "/root"] {
+        Verdict::Seen(format!("{} empty places", left.len()))
+    } else {
+        Verdict::Broken(format!("{} files, programs among them", left.len()))
+    };
+    attacks.push(Attack::new("the initramfs beneath the root", verdict));
+    attacks
+}

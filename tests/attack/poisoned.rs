@@ -1,0 +1,77 @@
+//! A data disk that was prepared elsewhere: what init makes, opens and writes there is not what it seems.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::ending::check_clean;
+use crate::gate::{ROOM, scenario};
+use crate::image::run;
+use crate::lines::{check_boot, check_order, power_off};
+use crate::vm::{boot, repository, scratch};
+
+/// Runs requests of debugfs(8) on a disk.
+fn change(disk: &Path, requests: &[&str]) -> String {
+    let script = scratch("debugfs.requests");
+    fs::write(&script, requests.join("\n") + "\n").unwrap();
+    run(Command::new("/usr/sbin/debugfs").args(["-w", "-f"]).arg(&script).arg(disk))
+}
+
+#[test]
+fn poisoned_data_disk() {
+    scenario("poisoned_data_disk", ROOM, |scenario| {
+        let disk = scratch("poisoned.ext4");
+        let _ = fs::remove_file(&disk);
+        run(Command::new(repository("scripts/boot.sh")).args(["--build-only", "--data"]).arg(&disk));
+        // Far longer than the disk, and of nothing.
+        let long = scratch("long");
+        fs::File::create(&long).unwrap().set_len(1 << 40).unwrap();
+        // Links to what a write would ruin, devices and pipes where files are expected, programs that would run as root.
+        let poison = [
+            "mkdir /var/log",
+            "mkdir /var/lib/kios",
+            "symlink /var/log/kubelet.log /etc/victim",
+            "cd /var/log",
+            "mknod containerd.log p",
+            "symlink /var/log/init.log.1 /var/victim",
+            "symlink /var/log/pstore /var/victims",
+            "symlink /var/lib/kios/seed /var/victim",
+            "symlink /var/run /etc",
+            "cd /var",
+            "mknod memory c 1 1",
+            "write /bin/true /var/setuid",
+            "sif /var/setuid mode 0104755",
+            &format!("write {} /var/log/init.log", long.display()),
+        ];
+        change(&disk, &poison);
+        let mut vm = boot(scenario).option("--data", &disk).start();
+        vm.wait_for("container-a: hello 1");
+        vm.wait_for("late modules: ");
+        vm.wait_for("kubelet.log: ");
+        vm.wait_for("containerd.log: ");
+        check_boot(scenario, &vm.lines(), &["kubelet.log: ", "containerd.log: "]);
+        // What is lost, and not saved, is said; the end is in order all the same.
+        vm.press_power();
+        assert_eq!(vm.end().0, 0);
+        assert!(vm.has("/var/lib/kios/seed: ELOOP (degraded)"));
+        drop(vm);
+        check_clean(&disk);
+        let left = change(
+            &disk,
+            &["stat /var/victim", "stat /var/victims", "stat /var/lib/kios/seed", "stat /var/log/pstore"],
+        );
+        scenario.note(&format!("{} links as they were", left.matches("Type: symlink").count()));
+        assert_eq!(left.matches("Type: symlink").count(), 2, "{left}");
+
+        // A directory that leads elsewhere: nothing of such a disk is used.
+        change(&disk, &["unlink /var/log", "symlink /var/log /run"]);
+        let mut vm = boot(scenario).option("--data", &disk).start();
+        vm.wait_for("kubelet ready");
+        vm.wait_for("late modules: ");
+        let lines = vm.lines();
+        check_boot(scenario, &lines, &["9/12 data "]);
+        check_order(&lines, &["running from memory", "(degraded: var/log: ELOOP)", "containerd ready"]);
+        power_off(scenario, &mut vm);
+        let _ = fs::remove_file(&disk);
+    });
+}
