@@ -20,7 +20,7 @@ use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
 use bus::Source;
 pub use signals::Request;
-pub use spawn::usual;
+pub use spawn::let_fork;
 pub use supervisor::Supervisor;
 
 use crate::boot::{self, Machine};

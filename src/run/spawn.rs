@@ -32,8 +32,7 @@ pub struct Started {
 /// Starts service `index` of the plan. What fails after the fork is said by the child, which then exits with 1. Errors:
 /// of the sockets' calls and of clone3(2). It starts in its own cgroup or not at all.
 pub fn start(index: usize, service: &plan::Service, machine: &Machine) -> Result<Started> {
-    // What keeps process 1 from making another: a pod may have changed it.
-    usual();
+    let_fork();
     let sockets = sockets::listen(index == plan::KUBELET)?;
     let (output, into) = file::pipe().during(c"pipe")?;
     let drain = logs::drain(index, &output)?;
@@ -71,15 +70,17 @@ fn prepare(config: &Fd, sockets: &Sockets, output: &Fd, isolation: &Isolation) -
     let (file, value) = plan::NR_OPEN;
     // Where it matters, the limits say so.
     let _ = kernel_put(CWD, file, value);
-    usual();
+    go_without(process::usual_schedule().during(c"schedule"));
+    go_without(process::limit(&plan::LIMITS).during(c"set limits"));
     // The last of what may print: a broken console must not end this process by SIGPIPE.
     signal::unblock_all().during(c"unblock signals")
 }
 
-/// Gives this process the schedule and the limits that the plan has for a service.
-pub fn usual() {
-    go_without(process::usual_schedule().during(c"schedule"));
-    go_without(process::limit(&plan::LIMITS).during(c"set limits"));
+/// Takes back from process 1 what would keep it from making children (fork(2), EAGAIN and EMFILE): a pod may have changed it.
+/// Whether that could be done shows in what follows.
+pub fn let_fork() {
+    let _ = process::usual_schedule();
+    let _ = process::limit(&plan::LIMITS);
 }
 
 /// For what a service can do without: one line says so.

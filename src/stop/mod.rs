@@ -21,8 +21,7 @@ use crate::sys::{file, process, signal, stdio, watchdog};
 /// Stops the machine in order, once its pods have ended or were given up.
 pub fn stop(mut machine: Machine, services: &Supervisor, ending: Ending) -> ! {
     let end = ending.since.saturating_add(plan::STOP_SUM);
-    // Children do the rest.
-    run::usual();
+    run::let_fork();
     if let Some(device) = &machine.watchdog {
         watchdog::set_timeout(device, plan::WATCHDOG_STOP);
     }
