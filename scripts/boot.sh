@@ -25,7 +25,8 @@ a second one kills the machine.
   --timeout S        end the machine after S seconds
   --until REGEX      power the machine down in order once a console line matches
   --qmp SOCKET       a QMP server on this unix socket
-  --build-only       build, print where things are (KERNEL=, MODULES=, INITRD=, DATA=, ROOT=, CACHE=), stop
+  --build-only       build, print where things are (KERNEL=, MODULES=, INITRD=, DATA=, ROOT=,
+                     CACHE=), stop
   -- QEMU ARGS       further arguments for QEMU
 
 Environment: KERNEL and MODULES (another kernel and its modules directory), KIOS_INIT (another

@@ -24,7 +24,8 @@ const MOUNTS: &[(&str, &str, &str)] = &[
     ("tmpfs over /sys/fs/cgroup", "mount -t tmpfs intruder /sys/fs/cgroup", "umount /sys/fs/cgroup"),
     ("tmpfs over /dev", "mount -t tmpfs intruder /dev", "umount /dev"),
     ("tmpfs over /kios", "mount -t tmpfs intruder /kios", "umount /kios"),
-    ("tmpfs over /etc/kubernetes", "mount -t tmpfs intruder /etc/kubernetes", "umount /etc/kubernetes"),
+    // Not over /etc/kubernetes: where kubelet shares the mounts, it ends the attacker for want of its manifest.
+    ("tmpfs over /etc/cni", "mount -t tmpfs intruder /etc/cni", "umount /etc/cni"),
     ("bind over kubelet", "mount --bind /run/intruder/helper /usr/bin/kubelet", "umount /usr/bin/kubelet"),
     ("bind over containerd", "mount --bind /run/intruder/helper /usr/bin/containerd", "umount /usr/bin/containerd"),
     ("bind over runc", "mount --bind /run/intruder/helper /usr/bin/runc", "umount /usr/bin/runc"),
@@ -72,6 +73,26 @@ pub fn attacks(target: &mut Target) -> Vec<Attack> {
         target.sh(&format!("/tmp/intruder {way} $(pidof containerd)"));
         judge(target, name);
         target.beside_containerd("umount -l /etc/kios");
+    }
+    let files = "usr/bin/kubelet usr/bin/containerd usr/bin/containerd-shim-runc-v2 usr/bin/runc etc/kios/kubelet.yaml \
+                 etc/kios/containerd.toml";
+    for (name, places) in [
+        ("services' programs and files renamed", files),
+        ("directories above them renamed", "etc/kios etc usr/bin usr"),
+    ] {
+        // And back, where it can be.
+        let (status, output) = target.beside_containerd(&format!(
+            "mount -o remount,rw / 2>/dev/null; n=0; for place in {places}; do \
+             mv /$place /$place.away && n=$((n + 1)) && mv /$place.away /$place; done; echo $n"
+        ));
+        assert_eq!(status, 0, "{output}");
+        let verdict = if output.lines().last() == Some("0") {
+            assert!(output.contains("Read-only file system"), "{output}");
+            Verdict::Held("EROFS".into())
+        } else {
+            Verdict::Broken(output.replace('\n', " "))
+        };
+        attacks.push(Attack::new(name, verdict));
     }
     let (status, output) =
         target.beside_containerd("mount -o remount,rw / && echo \"# intruder\" >>/etc/kios/kubelet.yaml");

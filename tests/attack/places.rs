@@ -31,6 +31,11 @@ const PLACES: &[(&str, &str, &str)] = &[
     ),
     ("a link in kubelet.log's place", "ln -s /run/intruder/victim /host/var/log/kubelet.log", ""),
     (
+        "a hard link in kubelet.log's place",
+        ": >/host/var/victim; ln /host/var/victim /host/var/log/kubelet.log; ln -sf ../../var/victim /host/run/intruder/victim",
+        "rm -f /host/var/victim /host/run/intruder/victim",
+    ),
+    (
         "a mount on kubelet.log",
         ": >/host/var/log/kubelet.log; nsenter -t $(pidof containerd) -m /run/intruder/busybox mount --bind /run/intruder/victim /var/log/kubelet.log",
         "nsenter -t $(pidof containerd) -m /run/intruder/busybox umount /var/log/kubelet.log",
@@ -48,6 +53,9 @@ pub fn attacks(target: &mut Target) -> Vec<Attack> {
         target.sh(&format!("{undo}\nrm -f /host/var/log/kubelet.log"));
         let verdict = if written == "0" {
             Verdict::Held("not followed".into())
+        } else if name.contains("hard link") {
+            // Of a file that whoever makes the link may write.
+            Verdict::Seen(format!("{written} bytes written to another file of the disk"))
         } else {
             Verdict::Broken(format!("{written} bytes written through it"))
         };

@@ -20,9 +20,10 @@ pub fn before(target: &mut Target) -> String {
     let sees = format!(
         "for pid in 1 $(pidof containerd) $(pidof kubelet); do grep -c ' {place} ' /proc/$pid/mountinfo; done || true"
     );
-    target.sh(&format!("mkdir -p /host{place} && mount -t tmpfs volume /host{place}"));
-    assert_eq!(target.sh(&sees), "1\n1\n1", "a mount with Bidirectional propagation");
-    target.sh(&format!("umount /host{place} && rm -r /host/var/lib/kubelet/plugins/driver"));
+    let beside = |target: &mut Target, script: String| assert_eq!(target.beside_containerd(&script).0, 0, "{script}");
+    beside(target, format!("mkdir -p {place} && mount -t tmpfs volume {place}"));
+    assert_eq!(target.sh(&sees), "1\n1\n1", "a mount where Bidirectional propagation brings it");
+    beside(target, format!("umount {place} && rm -r /var/lib/kubelet/plugins/driver"));
     assert_eq!(target.sh(&sees), "0\n0\n0");
 
     // Every process with its command, process 1 and the services among them.
