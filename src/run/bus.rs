@@ -59,6 +59,11 @@ impl Bus {
         if self.told == self.is_locked() { Millis::MAX } else { self.due }
     }
 
+    /// Whether kubelet was told.
+    pub fn is_told(&self) -> bool {
+        self.told
+    }
+
     /// Tells kubelet, once, that the machine is about to stop, if it holds the lock and hears it. Whether it released the
     /// lock since, and still lives: a process that dies lets go of its descriptors first.
     pub fn end_pods(&mut self, now: Millis) -> bool {

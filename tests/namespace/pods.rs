@@ -219,6 +219,31 @@ fn kubelet_in_its_back_off_starts_at_once() {
     assert_pods(&lines[from..], &["stopping for power-off", "started kubelet ", "kubelet ready"], "pods ");
 }
 
+/// A kubelet that runs is told once containerd is ready: before, it cannot end its pods.
+#[test]
+fn kubelet_is_told_once_containerd_is_ready() {
+    let kubelet = format!("inhibit\nready\n{TOLD}");
+    let mut machine = Setup::new("mark /run/up\nwait /run/start\nready", &kubelet).boot();
+    machine.marked("/run/up");
+    machine.go("/run/start");
+    machine.log.expect("kubelet ready");
+    fs::remove_file(machine.init.sees("/run/start")).unwrap();
+    let place = machine.log.lines().len();
+    kill_service(&machine, CONTAINERD);
+    machine.log.expect_after(place, "started containerd");
+    let from = ask(&machine);
+    let end = std::time::Instant::now() + Duration::from_millis(plan::TELL_AFTER + LATE);
+    while std::time::Instant::now() < end {
+        assert!(!machine.init.sees("/run/told").exists(), "told too early");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    machine.go("/run/start");
+    machine.marked("/run/told");
+    machine.go("/run/go");
+    assert_eq!(machine.end(), Signal::SIGINT);
+    assert_pods(&machine.log.end()[from..], &["stopping for power-off", "containerd ready"], "pods ");
+}
+
 /// What kubelet does between taking the lock and hearing of the end may take until after the request: it asks to hear, or
 /// comes back after it lost the connection, and is told then.
 #[test]
