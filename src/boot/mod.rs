@@ -23,7 +23,7 @@ use rustix::process::{Pid, Signal, getpid, kill_process};
 
 pub use cgroups::Cgroups;
 pub use isolation::Isolation;
-pub use kernel::{put as kernel_put, write_settings};
+pub use kernel::put as kernel_put;
 pub use modules::load_late;
 pub use mounts::detached;
 pub use programs::Programs;

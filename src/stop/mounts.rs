@@ -62,7 +62,7 @@ fn unmount_one(status: &Status) {
 }
 
 /// Sees to it that a file system is clean, even if it does not come off. The kernel refuses to make it read-only while a file
-/// is open for writing: by a process that cannot be killed, a loop device, or swap. Then it is frozen.
+/// is open for writing: by a process that cannot be killed, or a loop device. Then it is frozen.
 fn make_clean(place: &CStr) {
     if mount_remount(place, MountFlags::RDONLY, c"").is_err()
         && let Ok(directory) = file::open(CWD, place, OFlags::RDONLY | OFlags::DIRECTORY)

@@ -57,6 +57,16 @@ fn with_pods() -> Machine {
     Setup::new("ready", &format!("inhibit\nready\n{TOLD}")).boot().ready()
 }
 
+/// A machine that is ready, and whose next containerd is so only once /run/start is there.
+fn with_slow_containerd(kubelet: &str) -> Machine {
+    let machine = Setup::new("mark /run/up\nwait /run/start\nready", kubelet).boot();
+    machine.marked("/run/up");
+    machine.go("/run/start");
+    machine.log.expect("kubelet ready");
+    fs::remove_file(machine.init.sees("/run/start")).unwrap();
+    machine
+}
+
 /// Lets kubelet go on once it was told, and checks the end from the line at `from` on, with `before` before the pods'.
 fn assert_told(machine: &mut Machine, from: usize, before: &[&str]) {
     machine.marked("/run/told");
@@ -168,13 +178,8 @@ fn kubelet_that_dies_while_it_ends_the_pods_is_told_again() {
 /// looks for signals only some time after it asked for them.
 #[test]
 fn kubelet_that_is_down_starts_and_is_told() {
-    let kubelet = format!("inhibit\nmark /run/asked\nready\n{TOLD}");
-    let mut machine = Setup::new("mark /run/up\nwait /run/start\nready", &kubelet).boot();
-    machine.marked("/run/up");
-    machine.go("/run/start");
-    machine.log.expect("kubelet ready");
+    let mut machine = with_slow_containerd(&format!("inhibit\nmark /run/asked\nready\n{TOLD}"));
     let place = machine.log.lines().len();
-    fs::remove_file(machine.init.sees("/run/start")).unwrap();
     fs::remove_file(machine.init.sees("/run/asked")).unwrap();
     // Kubelet does not start before containerd is ready, which waits.
     [KUBELET, CONTAINERD].iter().for_each(|index| kill_service(&machine, *index));
@@ -222,12 +227,7 @@ fn kubelet_in_its_back_off_starts_at_once() {
 /// A kubelet that runs is told once containerd is ready: before, it cannot end its pods.
 #[test]
 fn kubelet_is_told_once_containerd_is_ready() {
-    let kubelet = format!("inhibit\nready\n{TOLD}");
-    let mut machine = Setup::new("mark /run/up\nwait /run/start\nready", &kubelet).boot();
-    machine.marked("/run/up");
-    machine.go("/run/start");
-    machine.log.expect("kubelet ready");
-    fs::remove_file(machine.init.sees("/run/start")).unwrap();
+    let mut machine = with_slow_containerd(&format!("inhibit\nready\n{TOLD}"));
     let place = machine.log.lines().len();
     kill_service(&machine, CONTAINERD);
     machine.log.expect_after(place, "started containerd");
