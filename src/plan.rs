@@ -365,8 +365,9 @@ pub const PODS_LIMIT: Millis = 35_000;
 /// From kubelet's asking to hear of the end to telling it, where it has just started: what it is told at once is lost, and
 /// it would refuse the pods that run until it knows them. Its loop looks for them after at most 1.6 s more.
 pub const TELL_AFTER: Millis = 3_000;
-/// From kubelet's release of the lock to taking its pods for ended: by then it would be known if it had died.
-pub const RELEASE_AFTER: Millis = 100;
+/// From containerd's being ready to telling a kubelet that was there before: it looks for a runtime that was gone no less
+/// often than this (k8s.io/cri-client v0.37.2, pkg/remote_runtime.go, maxBackoffDelay, and a fifth more by gRPC's jitter).
+pub const RECONNECT_AFTER: Millis = 3_600;
 /// Requests until then are the first one's: one press of a button may come from two devices.
 pub const AGAIN_AFTER: Millis = 500;
 /// From SIGTERM to SIGKILL when a service is stopped.

@@ -16,7 +16,7 @@ use crate::error::During;
 use crate::plan::{self, Millis};
 use crate::report;
 use crate::sys::fd::Fd;
-use crate::sys::{file, net};
+use crate::sys::{file, net, process};
 
 /// What an event of the bus is about.
 #[derive(Clone, Copy)]
@@ -36,8 +36,7 @@ pub struct Bus {
     peer: Peer,
     lock: Option<Fd>,
     told: bool,
-    /// When kubelet may be told; once it was, when its release of the lock counts. Never is MAX. In milliseconds since
-    /// power-on.
+    /// When kubelet may be told, in milliseconds since power-on; never is MAX. Once its release of the lock counts it is past.
     due: Millis,
 }
 
@@ -53,21 +52,21 @@ impl Bus {
         self.lock.is_some()
     }
 
-    /// When [`Bus::end_pods`] next has something to do, in milliseconds since power-on; never is MAX.
-    pub fn deadline(&self) -> Millis {
-        // With a lock there is kubelet to tell; once it was told, there is its release to see.
-        if self.told == self.is_locked() { Millis::MAX } else { self.due }
+    /// When [`Bus::end_pods`] next has something to do, where kubelet is not to be told before `earliest`; in milliseconds
+    /// since power-on, never is MAX.
+    pub fn deadline(&self, earliest: Millis) -> Millis {
+        match (self.told, self.is_locked()) {
+            (false, true) => self.due.max(earliest),
+            // Told, it is its release that there is to see.
+            (true, false) => self.due,
+            _ => Millis::MAX,
+        }
     }
 
-    /// Whether kubelet was told.
-    pub fn is_told(&self) -> bool {
-        self.told
-    }
-
-    /// Tells kubelet, once, that the machine is about to stop, if it holds the lock and hears it. Whether it released the
-    /// lock since, and still lives: a process that dies lets go of its descriptors first.
-    pub fn end_pods(&mut self, now: Millis) -> bool {
-        let due = now >= self.deadline();
+    /// Tells kubelet, once and not before `earliest`, that the machine is about to stop, if it holds the lock and hears it.
+    /// Whether it released the lock since.
+    pub fn end_pods(&mut self, earliest: Millis, now: Millis) -> bool {
+        let due = now >= self.deadline(earliest);
         if due
             && !self.told
             && let Some(connection) = &self.connection
@@ -98,7 +97,10 @@ impl Bus {
                     && read(lock, &mut [0]).is_ok()
                 {
                     forget(epoll, &mut self.lock);
-                    self.due = now.saturating_add(plan::RELEASE_AFTER);
+                    if kubelet.is_none_or(process::is_dying) {
+                        // It let go of all it had: nobody has ended its pods.
+                        self.due = Millis::MAX;
+                    }
                 }
             }
         }

@@ -68,9 +68,14 @@ impl Service {
         Service { state: State::Down { due: 0 }, back_off: BACK_OFF_FIRST }
     }
 
+    /// Since when it is ready, in milliseconds since power-on, if it is.
+    pub fn ready_since(&self) -> Option<Millis> {
+        if let State::Ready { since, .. } = self.state { Some(since) } else { None }
+    }
+
     /// Whether it is ready.
     pub fn is_ready(&self) -> bool {
-        matches!(self.state, State::Ready { .. })
+        self.ready_since().is_some()
     }
 
     /// It was started.

@@ -101,7 +101,8 @@ impl Supervisor {
 
     /// When [`Supervisor::end_pods`] next has something to do, in milliseconds since power-on; never is MAX.
     pub fn pods_deadline(&self) -> Millis {
-        if self.is_too_early() { Millis::MAX } else { self.bus.as_ref().map_or(Millis::MAX, Bus::deadline) }
+        let earliest = self.earliest();
+        self.bus.as_ref().map_or(Millis::MAX, |bus| bus.deadline(earliest))
     }
 
     /// Handles an event of kubelet's bus.
@@ -128,14 +129,16 @@ impl Supervisor {
     /// Has kubelet end the pods; whether it has done so. Where it is down it starts again first: nobody else knows what its
     /// pods were promised.
     pub fn end_pods(&mut self, now: Millis) -> bool {
-        !self.had_pods || !self.is_too_early() && self.bus.as_mut().is_some_and(|bus| bus.end_pods(now))
+        let earliest = self.earliest();
+        !self.had_pods || self.bus.as_mut().is_some_and(|bus| bus.end_pods(earliest, now))
     }
 
-    /// A kubelet that is told while containerd does not answer fails to end its pods, and tries again only when much of their
-    /// time is gone.
-    fn is_too_early(&self) -> bool {
-        let [containerd, _] = &self.units;
-        !containerd.is_ready() && self.bus.as_ref().is_some_and(|bus| !bus.is_told())
+    /// When kubelet may be told, in milliseconds since power-on; never is MAX. While it does not reach containerd it fails to
+    /// end its pods, and tries again only when much of their time is gone.
+    fn earliest(&self) -> Millis {
+        let [containerd, kubelet] = &self.units;
+        let Some(ready) = containerd.ready_since() else { return Millis::MAX };
+        if kubelet.started_before(ready) { ready.saturating_add(plan::RECONNECT_AFTER) } else { ready }
     }
 
     /// Notes the end of process `pid` if it is a service's, or the writer.

@@ -62,6 +62,16 @@ impl Unit {
         self.service.is_ready()
     }
 
+    /// Since when it is ready, in milliseconds since power-on, if it is.
+    pub fn ready_since(&self) -> Option<Millis> {
+        self.service.ready_since()
+    }
+
+    /// Whether its last start was before that time, in milliseconds since power-on.
+    pub fn started_before(&self, time: Millis) -> bool {
+        self.since < time
+    }
+
     /// When it next needs the loop, in milliseconds since power-on; never is MAX.
     pub fn deadline(&self) -> Millis {
         let ask = if self.may_ask() { self.ask_at } else { Millis::MAX };

@@ -4,8 +4,9 @@ use core::ffi::CStr;
 use core::mem::size_of;
 use core::ptr::null;
 use linux_raw_sys::general::{
-    __NR_clone3, __NR_execveat, __NR_exit_group, __NR_ioprio_set, __NR_prctl, __NR_prlimit64, __NR_sched_setaffinity,
-    __NR_sched_setattr, AT_EMPTY_PATH, RLIM_NLIMITS, SIGCHLD, clone_args,
+    __NR_clone3, __NR_execveat, __NR_exit_group, __NR_ioprio_set, __NR_pidfd_open, __NR_prctl, __NR_prlimit64,
+    __NR_process_mrelease, __NR_sched_setaffinity, __NR_sched_setattr, AT_EMPTY_PATH, RLIM_NLIMITS, SIGCHLD,
+    clone_args,
 };
 use linux_raw_sys::prctl::{PR_GET_NAME, PR_SET_TIMERSLACK};
 use rustix::fd::AsRawFd;
@@ -68,6 +69,19 @@ pub fn name() -> [u8; 8] {
     unsafe { syscall(__NR_prctl, arguments) };
     let [a, b, c, d, e, f, g, h, ..] = name;
     [a, b, c, d, e, f, g, h]
+}
+
+/// Whether a child that was not reaped is dying or dead: its descriptors are closed some time before its end can be waited
+/// for. Asked by process_mrelease(2), which refuses a process that nothing has killed with EINVAL and answers ESRCH for one
+/// without memory (mm/oom_kill.c).
+pub fn is_dying(child: Pid) -> bool {
+    let number = child.as_raw_nonzero().get();
+    // SAFETY: touches no memory.
+    let opened = unsafe { syscall(__NR_pidfd_open, [fd_argument(number), 0, 0, 0, 0, 0]) };
+    let Ok(child) = Fd::from_answer(opened) else { return false };
+    // SAFETY: touches no memory of this process.
+    let released = check(unsafe { syscall(__NR_process_mrelease, [fd_argument(child.as_raw_fd()), 0, 0, 0, 0, 0]) });
+    matches!(released, Ok(_) | Err(Errno::SRCH))
 }
 
 /// Ends this process with `status`, without a destructor: what it holds is the kernel's to close.
@@ -141,4 +155,26 @@ pub fn limit(limits: &[(u32, u64, u64)]) -> Result<()> {
         }
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_dying;
+    use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+    use std::process::Command;
+
+    #[test]
+    fn a_child_is_dying_from_its_end_until_it_is_reaped() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
+        assert!(!is_dying(pid));
+        kill_process(pid, Signal::STOP).unwrap();
+        waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED).unwrap();
+        assert!(!is_dying(pid));
+        child.kill().unwrap();
+        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        assert!(is_dying(pid));
+        child.wait().unwrap();
+        assert!(!is_dying(pid));
+    }
 }

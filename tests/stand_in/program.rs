@@ -17,8 +17,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::posix_fallocate;
 use nix::libc;
 use nix::mount::{MsFlags, mount};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, pause, setsid};
@@ -52,7 +54,7 @@ fn main() {
             "answer" => cri::answer(),
             "backlog" => cri::backlog(),
             "stubborn-child" => stubborn_child(),
-            "descriptors" => descriptors(value.parse().expect("number of descriptors")),
+            "memory-file" => memory_file(value.parse().expect("MiB")),
             "tmpfs" => tmpfs(value),
             "run" => assert!(Command::new(value).status().expect(value).success(), "{value}"),
             _ => assert!(bus.act(command), "unknown command {line}"),
@@ -137,11 +139,11 @@ fn ignore(number: Signal) {
     unsafe { signal(number, SigHandler::SigIgn) }.expect("ignore signal");
 }
 
-/// Opens that many, which the kernel then has to close before this process has ended.
-fn descriptors(number: usize) {
-    for _ in 0..number {
-        std::mem::forget(std::fs::File::open("/dev/null").expect("descriptor"));
-    }
+/// Holds a file of that many MiB of memory, which the kernel then has to free before this process has ended.
+fn memory_file(size: i64) {
+    let file = memfd_create(c"held", MFdFlags::empty()).expect("memory file");
+    posix_fallocate(&file, 0, size << 20).expect("memory");
+    std::mem::forget(file);
 }
 
 /// Prints that many numbered lines of 64 bytes each.
