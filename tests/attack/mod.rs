@@ -23,10 +23,11 @@ mod works;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::thread;
 
 use crate::gate::{ROOM, Scenario, attempt, scenario};
-use crate::image::initramfs;
+use crate::image::{initramfs, manifests_with_propagation};
 use crate::processes;
 use crate::vm::{Vm, boot};
 
@@ -108,6 +109,8 @@ const ATTACKS: &[fn(&mut Target) -> Vec<Attack>] = &[
     looking::attacks,
     calls::attacks,
     helpers::attacks,
+    // While the volume's propagation is as it was made.
+    mounts::through_volume,
     mounts::attacks,
     places::attacks,
     services::attacks,
@@ -123,9 +126,11 @@ const HELPER: &str = "mkdir -p /host/run/intruder && cp /bin/busybox /tmp/intrud
 #[test]
 fn nothing_reconfigures_init() {
     scenario("nothing_reconfigures_init", ROOM, |scenario| {
+        let manifests = &manifests_with_propagation();
         let (node, bare) = thread::scope(|scope| {
-            let node = scope.spawn(|| attempt("attacked", |scenario| attacked(scenario, true)));
-            let bare = scope.spawn(|| attempt("attacked without defences", |scenario| attacked(scenario, false)));
+            let node = scope.spawn(|| attempt("attacked", |scenario| attacked(scenario, manifests, true)));
+            let bare =
+                scope.spawn(|| attempt("attacked without defences", |scenario| attacked(scenario, manifests, false)));
             (node.join(), bare.join())
         });
         let (Ok(node), Ok(bare)) = (node, bare) else { panic!("an attack could not be made") };
@@ -186,9 +191,9 @@ pub fn without_landlock(scenario: &Scenario, vm: &mut Vm) {
 }
 
 /// Boots a node, or one whose init lacks its defences, and attacks it.
-fn attacked(scenario: &Scenario, defended: bool) -> Vec<Attack> {
+fn attacked(scenario: &Scenario, manifests: &Path, defended: bool) -> Vec<Attack> {
     // With one processor: probes and BPF programs change the kernel's code, where the emulator has a race between two.
-    let machine = boot(scenario).shell().option("--cpus", "1");
+    let machine = boot(scenario).option("--manifests", manifests).port().option("--cpus", "1");
     let mut vm = if defended {
         machine.start()
     } else {

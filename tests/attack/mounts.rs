@@ -50,19 +50,35 @@ const MOUNTS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// What a mount that was made got: process 1's were `before`.
+fn judged(target: &mut Target, name: impl Into<String>, before: &str) -> Attack {
+    let verdict = if first_mounts(target) == before {
+        Verdict::Held("process 1 sees nothing of it".into())
+    } else {
+        Verdict::Broken("process 1's mounts are changed".into())
+    };
+    Attack::new(name, verdict)
+}
+
+/// Mounts below the pod's own volume, whose propagation takes them to containerd's mount namespace.
+pub fn through_volume(target: &mut Target) -> Vec<Attack> {
+    let before = first_mounts(target);
+    let mut attacks = Vec::new();
+    for place in ["/etc/kios", "/usr/bin", "/proc", "/sys/fs/cgroup", "/dev", "/kios"] {
+        target.sh(&format!(
+            "mount -t tmpfs intruder /host{place} && grep -q ' {place} .* intruder ' /proc/$(pidof containerd || echo 1)/mountinfo"
+        ));
+        attacks.push(judged(target, format!("through a Bidirectional volume: {place}"), &before));
+        target.sh(&format!("umount /host{place}"));
+    }
+    attacks
+}
+
 /// Makes them one after the other.
 pub fn attacks(target: &mut Target) -> Vec<Attack> {
     let before = first_mounts(target);
     let mut attacks = Vec::new();
-    let mut judge = |target: &mut Target, name: &str| {
-        let now = first_mounts(target);
-        let verdict = if now == before {
-            Verdict::Held("process 1 sees nothing of it".into())
-        } else {
-            Verdict::Broken("process 1's mounts are changed".into())
-        };
-        attacks.push(Attack::new(name, verdict));
-    };
+    let mut judge = |target: &mut Target, name: &str| attacks.push(judged(target, name, &before));
     for (name, act, undo) in MOUNTS {
         let (status, output) = target.beside_containerd(act);
         assert_eq!(status, 0, "{name}: {output}");

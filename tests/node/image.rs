@@ -38,6 +38,17 @@ pub fn manifests() -> &'static Path {
     MADE.get_or_init(|| with_pods_of("tests/pods/shell", "manifests"))
 }
 
+/// The same with `shell` as an attacker has it: what it mounts in the node's file systems is mounted for others too.
+pub fn manifests_with_propagation() -> PathBuf {
+    let directory = with_pods_of("tests/pods/shell", "manifests-with-propagation");
+    let shell = directory.join("shell.yaml");
+    let text = fs::read_to_string(&shell).unwrap();
+    let changed = text.replace("mountPath: /host}", "mountPath: /host, mountPropagation: Bidirectional}");
+    assert_ne!(text, changed);
+    fs::write(shell, changed).unwrap();
+    directory
+}
+
 /// A directory of this name with the manifests of the two pods of the demonstration and of those in `pods`.
 pub fn with_pods_of(pods: &str, name: &str) -> PathBuf {
     let directory = scratch(name);

@@ -69,6 +69,25 @@ fn image_is_within_its_budgets() {
     });
 }
 
+/// No loader runs before a service or a pod's runtime does, to read LD_PRELOAD or ld.so.preload. Of the programs that kubelet
+/// starts two have a loader, which kubelet's mount namespace takes from the same read-only root.
+#[test]
+fn services_have_no_loader() {
+    let tree = scratch("root");
+    run(Command::new("fsck.erofs").arg("--overwrite").arg(format!("--extract={}", tree.display())).arg(built("ROOT")));
+    let mut with_loader = Vec::new();
+    for program in fs::read_dir(tree.join("usr/bin")).unwrap().map(|entry| entry.unwrap().path()) {
+        let headers = run(Command::new("readelf").arg("-lW").arg(&program));
+        assert!(headers.contains(" LOAD "), "{}", program.display());
+        if headers.contains(" INTERP ") {
+            with_loader.push(program.file_name().unwrap().to_owned());
+        }
+    }
+    with_loader.sort();
+    assert_eq!(with_loader, ["mount", "umount"]);
+    fs::remove_dir_all(tree).unwrap();
+}
+
 /// Init's file, started by whom process 1 does not listen to, and by a name that asks for nothing.
 fn requests(vm: &mut Vm) {
     vm.sh("cd /tmp && ln poweroff reboot && ln poweroff init && echo nobody:x:65534:65534::/: >>/etc/passwd");

@@ -91,7 +91,7 @@ fn power_button_twice() {
 
 /// Has the machine stop with the services as `script` leaves them: the pods end in order even so.
 fn service(name: &'static str, script: &str, request: &str, last: fn(&Vm), qemu: &[&str]) {
-    scenario(name, 1, |scenario| {
+    scenario(name, ROOM, |scenario| {
         let disk = disk(&format!("{name}.ext4"), PODS);
         let mut vm = start(scenario, &disk, PODS, qemu);
         vm.sh(script);
