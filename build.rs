@@ -3,9 +3,10 @@
 fn main() {
     println!("cargo:rerun-if-changed=linker.ld");
     let root = env!("CARGO_MANIFEST_DIR");
+    println!("cargo:rustc-env=KIOS_BUILD_DAY={}", build_day(root));
     // The budget is the release binary's; an unoptimised one only has to link.
     let budget = match std::env::var("PROFILE").as_deref() {
-        Ok("release") => 40_960,
+        Ok("release") => 52_224,
         _ => 1 << 20,
     };
     for argument in [
@@ -22,4 +23,25 @@ fn main() {
     ] {
         println!("cargo:rustc-link-arg-bins={argument}");
     }
+}
+
+/// The day of the sources, in seconds since 1970, so that the same ones make the same binary: SOURCE_DATE_EPOCH
+/// (reproducible-builds.org), or of the last commit, or of this file.
+fn build_day(root: &str) -> u64 {
+    println!("cargo:rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git").current_dir(root).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    if let Some(log) = git(&["rev-parse", "--path-format=absolute", "--git-path", "logs/HEAD"]) {
+        println!("cargo:rerun-if-changed={log}");
+    }
+    let given = std::env::var("SOURCE_DATE_EPOCH").ok();
+    let seconds = given.or_else(|| git(&["log", "-1", "--format=%ct"])).and_then(|text| text.parse().ok());
+    let of_this_file = || {
+        let time = std::fs::metadata(format!("{root}/build.rs")).and_then(|file| file.modified()).ok()?;
+        time.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
+    };
+    let seconds = seconds.or_else(of_this_file).unwrap_or(0);
+    seconds - seconds % 86_400
 }

@@ -11,5 +11,6 @@ pub mod log;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod state;
 pub mod stop;
 pub mod sys;

@@ -9,9 +9,11 @@ use rustix::event::Timespec;
 use rustix::mount::MountFlags;
 use static_assertions::const_assert;
 
+mod data;
 mod kinds;
 
-pub use kinds::{Modules, Mount, Need, Service, Watch};
+pub use data::*;
+pub use kinds::{Input, Modules, Mount, Need, Service, Watch};
 use kinds::{degraded, fatal};
 
 use crate::sys::process::STRINGS_MAX;
@@ -153,59 +155,6 @@ pub const WATCHDOG_STOP: i32 = 120;
 /// The main loop feeds it this often within its time-out.
 pub const WATCHDOG_FEEDS: u64 = 4;
 
-// ---- Data disk ------------------------------------------------------------------------------------------------------
-
-/// GPT partition label, or ext4 volume label, of the data disk.
-pub const DATA_LABEL: &[u8] = b"kios-data";
-/// Where the disk is mounted while its directories are bound to their places.
-pub const DATA: &CStr = c"/data";
-/// The data disk's file system.
-pub const DATA_KIND: &CStr = c"ext4";
-/// The data disk's options: a damaged one stops being written.
-pub const DATA_OPTIONS: &CStr = c"errors=remount-ro";
-/// The data disk's mount flags.
-pub const DATA_FLAGS: MountFlags = SAFE;
-
-/// Directories of the data disk, made when missing: (path below the disk's root, mode), parents first.
-pub const DATA_DIRECTORIES: &[(Text, u16)] = &[
-    (t(c"var"), 0o755),
-    (t(c"var/lib"), 0o755),
-    (t(c"var/lib/containerd"), 0o700),
-    (t(c"var/lib/kubelet"), 0o700),
-    (t(c"var/lib/kios"), 0o700),
-    (t(c"var/log"), 0o755),
-    (t(c"etc"), 0o755),
-    (t(c"etc/kubernetes"), 0o755),
-    (t(c"etc/kubernetes/manifests"), 0o755),
-    (t(c"etc/cni"), 0o755),
-    (t(c"etc/cni/net.d"), 0o755),
-];
-
-/// What is bound from the data disk to its place: (path below [`DATA`], place).
-pub const DATA_BINDS: &[(Text, Text)] = &[
-    (t(c"/data/var"), t(c"/var")),
-    (t(c"/data/etc/kubernetes"), t(c"/etc/kubernetes")),
-    (t(c"/data/etc/cni"), t(c"/etc/cni")),
-];
-
-// ---- Identity -------------------------------------------------------------------------------------------------------
-
-/// The kernel's host name; kubelet takes it for the node's.
-pub const HOSTNAME: &CStr = c"kios";
-/// Links made at boot: (target, link). Those in /dev are what devtmpfs leaves out.
-pub const LINKS: &[(Text, Text)] = &[
-    (t(c"/proc/self/fd"), t(c"/dev/fd")),
-    (t(c"/proc/self/fd/0"), t(c"/dev/stdin")),
-    (t(c"/proc/self/fd/1"), t(c"/dev/stdout")),
-    (t(c"/proc/self/fd/2"), t(c"/dev/stderr")),
-    (t(c"/run"), t(c"/var/run")),
-    (t(c"resolv/resolv.conf"), t(c"/run/resolv.conf")),
-];
-/// A directory for the DHCP pod to write name servers in: it needs nothing else of /run, where containerd's socket is.
-pub const RESOLV: &CStr = c"/run/resolv";
-/// Made empty at boot; the root's /etc/resolv.conf leads to it by /run/resolv.conf.
-pub const RESOLV_CONF: &CStr = c"/run/resolv/resolv.conf";
-
 // ---- cgroups --------------------------------------------------------------------------------------------------------
 
 /// Where the cgroup tree is.
@@ -230,15 +179,21 @@ pub const CGROUPS: &[(Text, Text, Text)] = &[
 
 // ---- Services -------------------------------------------------------------------------------------------------------
 
-/// Directory in a service's own mount namespace that holds its sockets, and nothing else.
+/// Directory in a service's own mount namespace that holds its sockets, and who the machine is.
 pub const SOCKETS: &CStr = c"/kios";
 /// Name of the notify socket in [`SOCKETS`]; the services' NOTIFY_SOCKET.
 pub const NOTIFY_SOCKET: &CStr = c"notify";
 /// Name of the bus socket in [`SOCKETS`]; kubelet's DBUS_SYSTEM_BUS_ADDRESS.
 pub const BUS_SOCKET: &CStr = c"bus";
-/// Options of the tmpfs that holds a service's sockets: only root enters, and there is room for nothing more.
+/// The machine's id there: the root's /etc/machine-id leads to it.
+pub const MACHINE_ID_FILE: &CStr = MACHINE_ID;
+/// The names of its own addresses there: the root's /etc/hosts leads to it.
+pub const HOSTS_FILE: &CStr = c"hosts";
+/// What is there before the host name, and after it.
+pub const HOSTS: (&[u8], &[u8]) = (b"127.0.0.1 localhost\n127.0.1.1 ", b"\n::1 localhost\n");
+/// Options of the tmpfs that holds a service's sockets: there is room for nothing more. Only root enters.
 pub const SOCKETS_OPTIONS: &[(Text, Text)] =
-    &[(t(c"mode"), t(c"0700")), (t(c"size"), t(c"4096")), (t(c"nr_inodes"), t(c"3"))];
+    &[(t(c"mode"), t(c"0700")), (t(c"nr_blocks"), t(c"2")), (t(c"nr_inodes"), t(c"5"))];
 
 /// Index of containerd in [`SERVICES`].
 pub const CONTAINERD: usize = 0;
@@ -276,7 +231,9 @@ pub const SERVICES: [Service; 2] = [
 const_assert!(
     SERVICES[CONTAINERD].arguments.len() <= STRINGS_MAX && SERVICES[CONTAINERD].environment.len() <= STRINGS_MAX
 );
-const_assert!(SERVICES[KUBELET].arguments.len() <= STRINGS_MAX && SERVICES[KUBELET].environment.len() <= STRINGS_MAX);
+// And those that Identity adds.
+const_assert!(SERVICES[KUBELET].arguments.len() + 8 <= STRINGS_MAX);
+const_assert!(SERVICES[KUBELET].environment.len() <= STRINGS_MAX);
 
 /// Resource limits of a service and of what it starts: number, soft, hard (getrlimit(2)). Those that are not here are none.
 /// They are all set, since a pod may change process 1's. The kernel's own, but for nofile and nproc, by which root's containers
@@ -378,11 +335,7 @@ pub const STOP_KILL_LIMIT: Millis = 1_000;
 pub const TERM_LIMIT: Millis = 8_000;
 /// From SIGKILL to going on without those that are stuck in the kernel.
 pub const KILL_LIMIT: Millis = 4_000;
-/// A seed of random numbers that is kept for the next boot.
-pub const SEED: &CStr = c"/var/lib/kios/seed";
-/// Its bytes; as many as the kernel's generator has.
-pub const SEED_BYTES: usize = 32;
-/// For writing it.
+/// For saving the seed.
 pub const SAVE_LIMIT: Millis = 1_000;
 /// Types of file systems whose server may be gone, by their beginning: unmounted lazily.
 pub const NETWORK_KINDS: &[&[u8]] = &[b"nfs", b"cifs", b"smb", b"ceph", b"fuse", b"9p", b"virtiofs"];
@@ -393,7 +346,7 @@ pub const UNMOUNT_FIRST: &CStr = c"/etc/kubernetes";
 /// For unmounting them all; and what the phases before left of their limits.
 pub const UNMOUNT_LIMIT: Millis = 9_000;
 /// What is detached at the end, with all that is still mounted below.
-pub const UNMOUNTS: &[Text] = &[t(c"/etc/cni"), t(c"/etc/kubernetes"), t(c"/var"), t(c"/run")];
+pub const UNMOUNTS: &[Text] = &[t(c"/opt/cni/bin"), t(c"/etc/cni"), t(c"/etc/kubernetes"), t(c"/var"), t(c"/run")];
 /// Most mounts on top of each other at one of these places that are detached.
 pub const UNMOUNTS_MAX: usize = 64;
 /// For sync(2), which a frozen disk holds for ever; and what the phases before left of their limits.

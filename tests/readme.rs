@@ -73,11 +73,22 @@ fn command_lines_and_limits_are_the_plans() {
     assert!(readme.contains(&format!("with a line every {} s", plan::START_TELL / 1_000)));
     assert!(readme.contains(&format!("into their log), killed {} s\nlater", plan::ABORT_LIMIT / 1_000)));
     assert!(readme.contains(&format!("time-out is then\n{} s", plan::WATCHDOG_STOP)));
-    let host = plan::HOSTNAME.to_str().unwrap();
-    // kubelet looks its own name up: where a name server is silent, that would hold it up for 20 s, and the stop too.
-    let hosts = include_str!("../scripts/image/root/etc/hosts");
-    assert!(hosts.contains(&format!(" {host}\n")));
-    assert!(readme.contains(&format!("host name `{host}`")));
+    let host = std::str::from_utf8(plan::HOSTNAME).unwrap();
+    assert!(readme.contains(&format!("host name `{host}` with {} digits of that", plan::HOSTNAME_DIGITS)));
+    assert!(readme.contains(&format!("until {} s after power-on", plan::DATA_BY / 1_000)));
+    let text = |text: kios_init::sys::text::Text| text.get().to_str().unwrap();
+    for (name, argument) in [
+        (plan::ADDRESSES_INPUT, plan::ADDRESSES_ARGUMENT),
+        (plan::LABELS_INPUT, plan::LABELS_ARGUMENT),
+        (plan::NAME_INPUT, plan::NAME_ARGUMENT),
+    ] {
+        let argument = std::str::from_utf8(argument).unwrap().trim_end_matches('=');
+        assert!(readme.contains(&format!("| `{}` | `{argument}` |", text(name))), "{argument}");
+    }
+    for input in plan::FILE_INPUTS {
+        let argument = input.arguments.first().unwrap().to_str().unwrap().split('=').next().unwrap();
+        assert!(readme.contains(&format!("| `{}` | `{argument}` |", text(input.name))), "{argument}");
+    }
     let label = std::str::from_utf8(plan::DATA_LABEL).unwrap();
     assert!(readme.contains(&format!("mkfs.ext4 -L {label} ")));
 }

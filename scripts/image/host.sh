@@ -13,6 +13,7 @@ flock util-linux
 pkg-config pkg-config
 /usr/include/seccomp.h libseccomp-dev
 /usr/include/stdlib.h libc6-dev
+/usr/sbin/sfdisk fdisk
 /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 /etc/ssl/certs/ca-certificates.crt ca-certificates
 "

@@ -8,11 +8,11 @@ ROOT_UUID=6b696f73-0000-4000-8000-000000000001
 # root_tree: everything but init, into ./tree. There is no shell in it and no busybox: a root
 # pod that breaks out finds nothing to run.
 root_tree() {
-    mkdir -p tree/usr/bin tree/usr/lib/kios tree/opt/cni/bin tree/etc/ssl/certs tree/kernel/sbin tree/kernel/lib/firmware
+    mkdir -p tree/usr/bin tree/usr/lib/kios/cni tree/etc/ssl/certs tree/kernel/sbin tree/kernel/lib/firmware
     (
         cd tree
         # Where init mounts something.
-        mkdir -p dev proc sys run tmp var data kios newroot etc/kubernetes etc/cni
+        mkdir -p dev proc sys run tmp var data kios newroot etc/kubernetes etc/cni opt/cni/bin
         ln -s usr/bin bin
         ln -s usr/bin sbin
         ln -s bin usr/sbin
@@ -21,11 +21,12 @@ root_tree() {
         ln -s ../usr/lib/os-release etc/os-release
         # What a running node writes lives in /run.
         ln -s /run/resolv.conf etc/resolv.conf
-        ln -s /run/machine-id etc/machine-id
+        ln -s /kios/machine-id etc/machine-id
+        ln -s /kios/hosts etc/hosts
     )
     cp -R "$IMAGE/root/." tree/
     install -m 755 "$CONTAINERD/containerd" "$CONTAINERD/containerd-shim-runc-v2" "$RUNC/runc" "$KUBELET/kubelet" tree/usr/bin/
-    install -m 755 "$CNI/bridge" "$CNI/host-local" "$CNI/loopback" "$CNI/portmap" tree/opt/cni/bin/
+    install -m 755 "$CNI/bridge" "$CNI/host-local" "$CNI/loopback" "$CNI/portmap" tree/usr/lib/kios/cni/
     cp -R "$MODULE_FILES/root" tree/usr/lib/kios/modules
     cat "$DEBIAN"/usr/share/ca-certificates/mozilla/*.crt >tree/etc/ssl/certs/ca-certificates.crt
     # kubelet's volumes: util-linux, since other mounts refuse options that kubelet gives.

@@ -2,15 +2,16 @@
 //! machine runs from memory.
 
 use core::ffi::CStr;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, mkdirat};
 use rustix::io::{Errno, pread, read};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount as mount_at, mount_bind, mount_change, unmount};
 
-use super::formats::{SUPERBLOCK_AT, device_names, ext4_label, partition_name};
+use super::formats::{Ext4, SUPERBLOCK_AT, device_names, ext4_label, partition_name};
 use super::{Step, directory};
 use crate::error::{During, Error, Result};
-use crate::sys::file;
 use crate::sys::text::{Path, t};
+use crate::sys::{clock, disk, file, net};
 use crate::{plan, report};
 
 /// Where block devices are listed: one a line, its name last. A read gives whole lines (fs/seq_file.c).
@@ -18,7 +19,7 @@ const LIST: &CStr = c"/proc/partitions";
 
 /// Mounts the data disk, or a tmpfs where there is none that can be used, and binds its directories. `kept`: it is a disk.
 pub fn mount(step: &mut Step, kept: &mut bool) -> Result<()> {
-    match mount_disk().and_then(|()| make_directories()) {
+    match mount_disk(step).and_then(|()| make_directories()) {
         Ok(()) => *kept = true,
         Err(error) => {
             step.degrade(error);
@@ -40,12 +41,52 @@ pub fn mount(step: &mut Step, kept: &mut bool) -> Result<()> {
     Ok(())
 }
 
-fn mount_disk() -> Result<()> {
-    let device = find()?;
+fn mount_disk(step: &mut Step) -> Result<()> {
+    let device = find_in_time()?;
     mount_at(device.get(), plan::DATA, plan::DATA_KIND, plan::DATA_FLAGS, plan::DATA_OPTIONS)
         .during(c"mount data disk")?;
     report::line().text(c"data disk ").path(device.get()).send();
+    step.check(grow(device.get()).during(c"grow data disk"));
     Ok(())
+}
+
+/// Grows the file system to its device. Errors: of the ioctls.
+fn grow(device: &CStr) -> rustix::io::Result<()> {
+    let device = file::open(CWD, device, OFlags::RDONLY)?;
+    let mut bytes = [0; 512];
+    let got = pread(&device, &mut bytes[..], SUPERBLOCK_AT)?;
+    let Some(ext4) = bytes.get(..got).and_then(Ext4::of) else { return Ok(()) };
+    if ext4.has_errors {
+        // The kernel grows none such.
+        report::line().text(c"data disk has errors: check it with e2fsck (degraded)").send();
+        return Ok(());
+    }
+    let Some(blocks) = ext4.growth(disk::bytes(&device)?) else { return Ok(()) };
+    let root = file::open(CWD, plan::DATA, OFlags::RDONLY | OFlags::DIRECTORY)?;
+    disk::grow(&root, blocks)?;
+    report::line().text(c"data disk grown to ").number(blocks << ext4.block_bits >> 20).text(c" MiB").send();
+    Ok(())
+}
+
+/// As [`find`]; where there is none, looks again whenever a device comes, until the plan's time.
+fn find_in_time() -> Result<Path> {
+    // First, so that none comes between.
+    let events = net::device_events();
+    let mut waits = false;
+    loop {
+        let found = find();
+        let rest = plan::DATA_BY.saturating_sub(clock::since_power_on() / 1_000);
+        let (Err(Error { errno: Errno::NODEV, .. }), Ok(events), 1..) = (&found, &events, rest) else { return found };
+        if !waits {
+            waits = true;
+            report::line().text(c"waiting for the data disk").send();
+        }
+        let time = Timespec { tv_sec: (rest / 1_000).cast_signed(), tv_nsec: (rest % 1_000 * 1_000_000).cast_signed() };
+        let mut ready = [PollFd::new(events, PollFlags::IN)];
+        let _ = poll(&mut ready, Some(&time));
+        // What they say does not matter.
+        while read(events, &mut [0; 512]).is_ok() {}
+    }
 }
 
 /// Makes the directories that are missing. Errors: of mkdir(2); ELOOP, ENOTDIR for what is no directory itself.

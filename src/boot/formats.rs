@@ -28,6 +28,35 @@ pub fn ext4_label(superblock: &[u8]) -> Option<&[u8]> {
     superblock.get(0x78..0x88)?.split(|byte| *byte == 0).next()
 }
 
+/// What an ext4 superblock says of its file system (super.rst).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ext4 {
+    /// Blocks that it has.
+    pub blocks: u64,
+    /// Bytes of a block, as a power of two.
+    pub block_bits: u32,
+    /// Blocks of a group.
+    pub group: u64,
+    /// Whether the kernel found an error in it since it was last checked (s_state, EXT4_ERROR_FS).
+    pub has_errors: bool,
+}
+
+impl Ext4 {
+    /// Reads a superblock of at least 0x154 bytes, whose magic was looked at.
+    pub fn of(superblock: &[u8]) -> Option<Ext4> {
+        let block_bits = u32_at(superblock, 0x18)?.checked_add(10).filter(|bits| *bits <= 16)?;
+        let blocks = u64::from(u32_at(superblock, 0x150)?) << 32 | u64::from(u32_at(superblock, 4)?);
+        let group = u64::from(u32_at(superblock, 0x20)?);
+        Some(Ext4 { blocks, block_bits, group, has_errors: superblock.get(0x3A)? & 2 != 0 })
+    }
+
+    /// The blocks that it can grow to on a device of that many bytes; none where that would not be a group more.
+    pub fn growth(self, bytes: u64) -> Option<u64> {
+        let blocks = bytes >> self.block_bits;
+        (self.group > 0 && blocks >= self.blocks.checked_add(self.group)?).then_some(blocks)
+    }
+}
+
 /// The value of `PARTNAME` in a block device's uevent file, if it has one.
 pub fn partition_name(uevent: &[u8]) -> Option<&[u8]> {
     uevent.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"PARTNAME="))
@@ -79,6 +108,29 @@ mod tests {
     }
 
     #[test]
+    fn ext4_grows_by_whole_groups() {
+        let mut bytes = [0; 512];
+        bytes[4..8].copy_from_slice(&8192u32.to_le_bytes());
+        bytes[0x18] = 2;
+        bytes[0x20..0x24].copy_from_slice(&32_768u32.to_le_bytes());
+        bytes[0x3A] = 1;
+        let small = Ext4 { blocks: 8192, block_bits: 12, group: 32_768, has_errors: false };
+        assert_eq!(Ext4::of(&bytes), Some(small));
+        assert_eq!(small.growth(8192 << 12), None);
+        assert_eq!(small.growth(((8192 + 32_768) << 12) - 1), None);
+        assert_eq!(small.growth((8192 + 32_768) << 12), Some(8192 + 32_768));
+        assert_eq!(Ext4 { group: 0, ..small }.growth(u64::MAX), None);
+        assert_eq!(Ext4 { blocks: u64::MAX, ..small }.growth(u64::MAX), None);
+        bytes[0x3A] = 3;
+        bytes[0x150] = 1;
+        let large = Ext4::of(&bytes).unwrap();
+        assert!(large.has_errors);
+        assert_eq!(large.blocks, (1 << 32) + 8192);
+        bytes[0x18] = 7;
+        assert_eq!(Ext4::of(&bytes), None);
+    }
+
+    #[test]
     fn partition_name_is_one_whole_line() {
         assert_eq!(partition_name(b"MAJOR=254\nDEVNAME=vda2\nPARTN=2\nPARTNAME=kios-data\n"), Some(&b"kios-data"[..]));
         assert_eq!(partition_name(b"DEVNAME=vda\nDEVTYPE=disk\n"), None);
@@ -101,7 +153,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let _ = erofs_bytes(&bytes);
+            let _ = (erofs_bytes(&bytes), Ext4::of(&bytes).and_then(|ext4| ext4.growth(u64::MAX)));
             let _ = partition_name(&bytes);
             prop_assert!(device_names(&bytes).all(|name| !name.contains(&b'\n')));
             prop_assert!(ext4_label(&bytes).is_none_or(|label| label.len() <= 16));

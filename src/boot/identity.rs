@@ -1,17 +1,91 @@
-//! Who the machine is: host name, loopback, and what the root image's links lead to.
+//! Who the machine is: its clock, id and host name, and what kubelet is to be told besides.
+//!
+//! Decided once, before anything else runs, and held in process 1's memory from there: what pods make of the kernel's host
+//! name or of the files later changes no start of kubelet's.
 
+use core::ffi::CStr;
+use heapless::Vec;
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, symlinkat};
-use rustix::io::Errno;
+use rustix::io::{Errno, read};
+use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::system::sethostname;
 
-use super::Step;
+use super::{Machine, Step, inputs};
 use crate::error::{During, Error, Result};
 use crate::plan;
-use crate::sys::{file, net};
+use crate::sys::fd::Fd;
+use crate::sys::process::STRINGS_MAX;
+use crate::sys::text::Text;
+use crate::sys::{clock, file, net};
+use crate::{report, state};
 
-/// Sets them.
-pub fn set(step: &mut Step) -> Result<()> {
-    step.check(sethostname(plan::HOSTNAME.to_bytes()).during(c"set host name"));
+/// An argument made at boot, with the NUL at its end.
+type Argument = Vec<u8, { plan::ARGUMENT_BYTES + 1 }>;
+
+/// Who the machine is.
+pub struct Identity {
+    name: Vec<u8, { inputs::NAME_BYTES }>,
+    /// 32 digits and the end of their line.
+    machine_id: [u8; 33],
+    /// kubelet's host name, addresses and labels.
+    made: [Argument; 3],
+    /// Which of [`plan::FILE_INPUTS`] are there.
+    given: [bool; plan::FILE_INPUTS.len()],
+}
+
+impl Default for Identity {
+    fn default() -> Identity {
+        Identity {
+            name: Vec::new(),
+            machine_id: [b'\n'; 33],
+            made: [const { Argument::new() }; 3],
+            given: [false; plan::FILE_INPUTS.len()],
+        }
+    }
+}
+
+impl Identity {
+    /// The machine's id, as machine-id(5) has it in its file.
+    pub fn machine_id(&self) -> &[u8] {
+        &self.machine_id
+    }
+
+    /// The host name.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// All of kubelet's arguments: `fixed`, and those of this machine.
+    pub fn arguments<'a>(&'a self, fixed: &[&'a CStr]) -> Vec<&'a CStr, STRINGS_MAX> {
+        let made = self.made.iter().filter_map(|argument| CStr::from_bytes_with_nul(argument).ok());
+        let given = plan::FILE_INPUTS.iter().zip(self.given).filter(|(_, given)| *given);
+        let given = given.flat_map(|(input, _)| input.arguments.iter().copied());
+        let mut arguments = Vec::new();
+        for argument in fixed.iter().copied().chain(made).chain(given) {
+            // plan.rs asserts that there is room.
+            let _ = arguments.push(argument);
+        }
+        arguments
+    }
+}
+
+/// Decides it.
+pub fn set(step: &mut Step, machine: &mut Machine) -> Result<()> {
+    let state = if machine.kept { step.check(state::directory().during(plan::STATE)) } else { None };
+    set_clock(step, state.as_ref());
+    let identity = &mut machine.identity;
+    identity.machine_id = machine_id(step, state.as_ref());
+    take_inputs(step, identity);
+    if identity.name.is_empty() {
+        let digits = identity.machine_id.first_chunk::<{ plan::HOSTNAME_DIGITS }>();
+        for part in [plan::HOSTNAME, digits.map_or(&[], |digits| &digits[..])] {
+            let _ = identity.name.extend_from_slice(part);
+        }
+    }
+    report::line().text(c"host name ").bytes(&identity.name).send();
+    let [host_name, ..] = &mut identity.made;
+    *host_name = argument(plan::NAME_ARGUMENT, &identity.name);
+    step.check(sethostname(&identity.name).during(c"set host name"));
     step.check(net::loopback_up().during(c"bring up lo"));
     for &(target, link) in plan::LINKS {
         match symlinkat(target.get(), CWD, link.get()) {
@@ -24,4 +98,133 @@ pub fn set(step: &mut Step) -> Result<()> {
     let made = file::create(CWD, plan::RESOLV_CONF, flags, Mode::from_raw_mode(0o644));
     step.check(made.during(plan::RESOLV_CONF));
     Ok(())
+}
+
+/// Sets a clock that cannot be right to the latest time that is known to be past.
+fn set_clock(step: &mut Step, state: Option<&Fd>) {
+    let saved = state.and_then(|state| state::saved_time(state).ok()).filter(|saved| *saved <= plan::CLOCK_LAST);
+    let floor = saved.unwrap_or(0).max(plan::CLOCK_FIRST);
+    let now = clock::now();
+    if !(floor..=plan::CLOCK_LAST).contains(&now) {
+        report::line().text(c"clock ").number(now).text(c" cannot be right, set to ").number(floor).send();
+        step.check(clock::set(floor).during(c"set clock"));
+    }
+}
+
+/// The machine's id with a line's end: the one that was kept, or the one its maker gave it, or a new one.
+fn machine_id(step: &mut Step, state: Option<&Fd>) -> [u8; 33] {
+    let mut space = [0; 64];
+    let kept = state.and_then(|state| inputs::machine_id(file::read_small(state, plan::MACHINE_ID, &mut space).ok()?));
+    if let Some(id) = kept {
+        return with_line_end(id);
+    }
+    let mut space = [0; 64];
+    let product = file::open(CWD, plan::PRODUCT_ID, OFlags::RDONLY).and_then(|file| read(&file, &mut space));
+    let product = product.ok().and_then(|got| inputs::product_id(space.get(..got)?));
+    let id = with_line_end(&product.unwrap_or_else(random_id));
+    if let Some(state) = state {
+        step.check(state::put(state, plan::MACHINE_ID, &id).during(c"keep machine-id"));
+    }
+    id
+}
+
+fn with_line_end(id: &[u8; 32]) -> [u8; 33] {
+    let mut line = [b'\n'; 33];
+    for (to, from) in line.iter_mut().zip(id) {
+        *to = *from;
+    }
+    line
+}
+
+/// A random UUID's digits (RFC 9562, version 4). An id need not be secret: before the kernel's generator is ready it is what
+/// there is.
+fn random_id() -> [u8; 32] {
+    let mut bytes = [0; 16];
+    let _ = getrandom(&mut bytes, GetRandomFlags::INSECURE);
+    let [.., version, _, variant, _, _, _, _, _, _, _] = &mut bytes;
+    *version = *version & 0x0f | 0x40;
+    *variant = *variant & 0x3f | 0x80;
+    let mut id = [b'0'; 32];
+    for (digit, nibble) in id.iter_mut().zip(bytes.iter().flat_map(|byte| [byte >> 4, byte & 0x0f])) {
+        *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    }
+    id
+}
+
+/// `name` and what follows, lines with commas between; empty where that is too long.
+fn argument(name: &[u8], value: &[u8]) -> Argument {
+    let joined = value.iter().map(|byte| if *byte == b'\n' { b',' } else { *byte });
+    let mut argument = Argument::new();
+    for byte in name.iter().copied().chain(joined).chain([0]) {
+        if argument.push(byte).is_err() {
+            return Argument::new();
+        }
+    }
+    argument
+}
+
+/// Takes each file that is there and good; names each that is not.
+fn take_inputs(step: &mut Step, identity: &mut Identity) {
+    let how = OFlags::RDONLY | OFlags::DIRECTORY;
+    let Some(directory) = step.check(file::open(CWD, plan::INPUT_DIRECTORY, how).during(plan::INPUT_DIRECTORY)) else {
+        return;
+    };
+    let mut space = [0; plan::ARGUMENT_BYTES];
+    if let Some(name) = take(step, &directory, plan::NAME_INPUT, &mut space, inputs::host_name) {
+        let _ = identity.name.extend_from_slice(name);
+    }
+    let [_, addresses, labels] = &mut identity.made;
+    if let Some(value) = take(step, &directory, plan::ADDRESSES_INPUT, &mut space, inputs::node_ip) {
+        *addresses = argument(plan::ADDRESSES_ARGUMENT, value);
+    }
+    if let Some(value) = take(step, &directory, plan::LABELS_INPUT, &mut space, inputs::labels) {
+        *labels = argument(plan::LABELS_ARGUMENT, value);
+    }
+    for (index, (input, given)) in plan::FILE_INPUTS.iter().zip(&mut identity.given).enumerate() {
+        match check_text(&directory, input.name.get()) {
+            Ok(()) => *given = true,
+            Err(Errno::NOENT) => {}
+            Err(errno) => {
+                step.degrade(Error::new(input.name, errno));
+                if index == plan::KUBECONFIG {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// What `parse` finds good of a file's bytes, read into `space`; names one that is not good.
+fn take<'a>(
+    step: &mut Step,
+    directory: &Fd,
+    name: Text,
+    space: &'a mut [u8],
+    parse: fn(&[u8]) -> Option<&[u8]>,
+) -> Option<&'a [u8]> {
+    match file::read_small(directory, name.get(), space).and_then(|bytes| parse(bytes).ok_or(Errno::INVAL)) {
+        Ok(value) => Some(value),
+        Err(Errno::NOENT) => None,
+        Err(errno) => {
+            step.degrade(Error::new(name, errno));
+            None
+        }
+    }
+}
+
+/// Looks whether a file is one that kubelet can read. Errors: ENODATA for an empty one; EILSEQ, E2BIG; of [`file::regular`].
+fn check_text(directory: &Fd, name: &CStr) -> rustix::io::Result<()> {
+    let file = file::regular(directory, name)?;
+    let (mut part, mut length) = ([0; 512], 0);
+    loop {
+        let got = read(&file, &mut part)?;
+        length += got;
+        if got == 0 {
+            return if length == 0 { Err(Errno::NODATA) } else { Ok(()) };
+        } else if !inputs::is_text(part.get(..got).unwrap_or(&[])) {
+            return Err(Errno::ILSEQ);
+        } else if length > plan::TEXT_BYTES {
+            return Err(Errno::TOOBIG);
+        }
+    }
 }

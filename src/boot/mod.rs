@@ -8,6 +8,7 @@ mod console;
 mod data;
 pub mod formats;
 mod identity;
+pub mod inputs;
 mod isolation;
 mod kernel;
 mod modules;
@@ -22,6 +23,7 @@ use rustix::io::write;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
 pub use cgroups::Cgroups;
+pub use identity::Identity;
 pub use isolation::Isolation;
 pub use kernel::put as kernel_put;
 pub use modules::load_late;
@@ -47,6 +49,8 @@ pub struct Machine {
     pub watchdog: Option<Fd>,
     /// Whether /var is on a disk.
     pub kept: bool,
+    /// Who it is.
+    pub identity: Identity,
 }
 
 /// A running step: collects what it had to do without.
@@ -89,7 +93,7 @@ const STEPS: [(Text, Run); 12] = [
     (t(c"modules"), |step, machine| modules::load_early(step, &mut machine.watchdog)),
     (t(c"kernel"), |step, _| kernel::set(step)),
     (t(c"data"), |step, machine| data::mount(step, &mut machine.kept)),
-    (t(c"identity"), |step, _| identity::set(step)),
+    (t(c"identity"), |step, machine| identity::set(step, machine)),
     (t(c"cgroups"), |step, machine| cgroups::make(step, &mut machine.cgroups)),
     (t(c"isolation"), |step, machine| isolation::decide(step, &mut machine.isolation)),
 ];
@@ -134,6 +138,7 @@ pub fn boot() -> Option<Machine> {
         isolation: Isolation::default(),
         watchdog: None,
         kept: false,
+        identity: Identity::default(),
     };
     for (at, (name, run)) in (1u64..).zip(STEPS) {
         let began = clock::since_power_on();

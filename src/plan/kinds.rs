@@ -74,3 +74,21 @@ pub enum Watch {
     /// It answers when it is asked.
     Asked,
 }
+
+/// A file of the data disk that a service takes by path.
+pub struct Input {
+    /// Name in its directory.
+    pub name: Text,
+    /// Arguments where it is there.
+    pub arguments: &'static [&'static CStr],
+}
+
+/// The number that these digits are.
+pub(super) const fn number(mut digits: &[u8]) -> u64 {
+    let mut number = 0;
+    while let [digit, rest @ ..] = digits {
+        number = number * 10 + (*digit - b'0') as u64;
+        digits = rest;
+    }
+    number
+}

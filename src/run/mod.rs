@@ -113,7 +113,7 @@ impl Ending {
 /// Starts the services and keeps them alive until an end is asked for and the pods have ended: a second request, or the
 /// plan's limit, gives them up. None where the loop cannot run; a line says why.
 pub fn run(machine: &Machine) -> Option<(Supervisor, Ending)> {
-    let mut services = Supervisor::new();
+    let mut services = Supervisor::new(machine.kept);
     match watch(machine, &mut services) {
         Ok(ending) => Some((services, ending)),
         Err(error) => {

@@ -1,17 +1,21 @@
 //! A service's sockets: where it says that it is ready (sd_notify(3)), and kubelet's bus. They are in that service's mount
 //! namespace, and in those of the pods that get a copy of it; of kubelet's, none does.
 //!
-//! Each start makes a tmpfs that is attached to nothing, with the sockets in it; the service's process attaches it in its
+//! Each start makes a tmpfs that is attached to nothing, with the sockets in it, and the files that say who the machine is; the service's process attaches it in its
 //! own namespace. The sender is also checked by SCM_CREDENTIALS, which alone would not do: root can write any pid there.
 
+use core::ffi::CStr;
+use rustix::fd::AsFd;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::write;
 use rustix::mount::MountAttrFlags;
 use rustix::process::{Pid, chdir, fchdir};
 
-use crate::boot;
+use crate::boot::{self, Identity};
 use crate::error::{During, Result};
 use crate::plan;
 use crate::sys::fd::Fd;
-use crate::sys::net;
+use crate::sys::{file, net};
 
 /// Bound sockets, and the detached mount they are in.
 pub struct Sockets {
@@ -23,17 +27,27 @@ pub struct Sockets {
     pub mount: Fd,
 }
 
-/// Makes the sockets. Errors: of the mount and socket calls.
-pub fn listen(bus: bool) -> Result<Sockets> {
+/// Makes the sockets, and the files beside them. Errors: of the mount and socket calls.
+pub fn listen(bus: bool, identity: &Identity) -> Result<Sockets> {
     let attributes =
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let mount = boot::detached(c"tmpfs", plan::SOCKETS_OPTIONS, attributes).during(c"mount for sockets")?;
+    let (before, after) = plan::HOSTS;
+    put(&mount, plan::HOSTS_FILE, &[before, identity.name(), after])?;
+    put(&mount, plan::MACHINE_ID_FILE, &[identity.machine_id()])?;
     // bind(2) takes no directory descriptor, and no path leads to the mount.
     fchdir(&mount).during(c"chdir to sockets")?;
     let notify = net::datagrams(plan::NOTIFY_SOCKET).during(c"notify socket");
     let bus = bus.then(|| net::listen(plan::BUS_SOCKET).during(c"bus socket")).transpose();
     chdir(c"/").during(c"chdir /")?;
     Ok(Sockets { notify: notify?, bus: bus?, mount })
+}
+
+/// Makes a file of these parts, that all may read. Errors: of open(2) and write(2).
+fn put(directory: &Fd, name: &'static CStr, parts: &[&[u8]]) -> Result<()> {
+    let mode = Mode::from_raw_mode(0o444);
+    let file = file::create(directory.as_fd(), name, OFlags::WRONLY | OFlags::CREATE, mode).during(name)?;
+    parts.iter().try_for_each(|part| write(&file, part).map(|_| ())).during(name)
 }
 
 /// What a notification says (sd_notify(3)): lines, of which these two count.

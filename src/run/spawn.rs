@@ -33,7 +33,7 @@ pub struct Started {
 /// of the sockets' calls and of clone3(2). It starts in its own cgroup or not at all.
 pub fn start(index: usize, service: &plan::Service, machine: &Machine) -> Result<Started> {
     let_fork();
-    let sockets = sockets::listen(index == plan::KUBELET)?;
+    let sockets = sockets::listen(index == plan::KUBELET, &machine.identity)?;
     let (output, into) = file::pipe().during(c"pipe")?;
     let drain = logs::drain(index, &output)?;
     if let Some(pid) = process::fork().during(c"fork")? {
@@ -44,6 +44,10 @@ pub fn start(index: usize, service: &plan::Service, machine: &Machine) -> Result
     let error = match machine.programs.of(index, service, &mut space).and_then(|files| {
         machine.cgroups.enter(service)?;
         prepare(&files.config, &sockets, &into, &machine.isolation)?;
+        if index == plan::KUBELET {
+            let arguments = machine.identity.arguments(service.arguments);
+            return Ok(process::execute(&files.program, &arguments, service.environment));
+        }
         Ok(process::execute(&files.program, service.arguments, service.environment))
     }) {
         Ok(errno) => Error { what: service.program, errno },

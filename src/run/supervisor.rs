@@ -6,9 +6,11 @@ use super::bus::{Bus, Source};
 use super::unit::Unit;
 use super::{logs, spawn};
 use crate::boot::Machine;
+use crate::error::{During, Result};
 use crate::plan::{self, Millis};
-use crate::report;
 use crate::sys::fd::Fd;
+use crate::sys::{process, stdio};
+use crate::{report, state};
 
 /// All services, by index into [`plan::SERVICES`], and the logs' writer.
 pub struct Supervisor {
@@ -20,13 +22,17 @@ pub struct Supervisor {
     writer: Option<Pid>,
     /// When the writer may be started, in milliseconds since power-on.
     writer_due: Millis,
+    /// The child that saves the seed and the time, and when the next one is due; never is MAX.
+    saver: Option<Pid>,
+    save_due: Millis,
 }
 
 impl Supervisor {
-    /// Services that were never started.
-    pub const fn new() -> Supervisor {
+    /// Services that were never started. `kept`: there is a disk to save something on.
+    pub const fn new(kept: bool) -> Supervisor {
         let units = [Unit::new(plan::CONTAINERD), Unit::new(plan::KUBELET)];
-        Supervisor { units, bus: None, had_pods: false, writer: None, writer_due: 0 }
+        let save_due = if kept { 0 } else { Millis::MAX };
+        Supervisor { units, bus: None, had_pods: false, writer: None, writer_due: 0, saver: None, save_due }
     }
 
     /// The process of a service, while it runs.
@@ -40,6 +46,14 @@ impl Supervisor {
             self.writer_due = now.saturating_add(plan::WRITER_PAUSE);
             match logs::start(machine) {
                 Ok(pid) => self.writer = Some(pid),
+                Err(error) => report::degraded(&error),
+            }
+        }
+        if self.saver.is_none() && now >= self.save_due {
+            let act = if self.save_due == 0 { state::renew } else { state::save };
+            self.save_due = now.saturating_add(plan::SAVE_EVERY);
+            match save(machine, act) {
+                Ok(pid) => self.saver = Some(pid),
                 Err(error) => report::degraded(&error),
             }
         }
@@ -76,6 +90,9 @@ impl Supervisor {
     pub fn deadline(&self) -> Millis {
         let mut may_start = true;
         let mut first = if self.writer.is_none() { self.writer_due } else { Millis::MAX };
+        if self.saver.is_none() {
+            first = first.min(self.save_due);
+        }
         for unit in &self.units {
             let waits_for_other = unit.pid().is_none() && !may_start;
             if !waits_for_other {
@@ -153,6 +170,9 @@ impl Supervisor {
             }
             before_is_ready = unit.is_ready();
         }
+        if self.saver == Some(pid) {
+            self.saver = None;
+        }
         if self.writer == Some(pid) {
             self.writer = None;
             report::line().text(c"logs' writer").process(pid).text(c" ended, starting another").send();
@@ -160,8 +180,17 @@ impl Supervisor {
     }
 }
 
-impl Default for Supervisor {
-    fn default() -> Supervisor {
-        Supervisor::new()
+/// A child that does `act` on the data disk, kept from process 1 as pods are, and ends. Errors: of clone3(2).
+fn save(machine: &Machine, act: fn()) -> Result<Pid> {
+    if let Some(pid) = process::fork().during(c"fork")? {
+        return Ok(pid);
     }
+    match machine.isolation.enter() {
+        Ok(()) => {
+            stdio::close_others();
+            act();
+        }
+        Err(error) => report::degraded(&error),
+    }
+    process::exit(0)
 }

@@ -3,10 +3,8 @@
 
 mod mounts;
 
-use rustix::fs::{CWD, Mode, OFlags, sync};
-use rustix::io::write;
+use rustix::fs::sync;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::system::{RebootCommand, reboot};
 
 use crate::boot::Machine;
@@ -15,8 +13,9 @@ use crate::log;
 use crate::plan::{self, Millis};
 use crate::report;
 use crate::run::{self, Ending, Left, Request, Supervisor, now};
+use crate::state;
 use crate::sys::text::{Text, t};
-use crate::sys::{file, process, signal, stdio, watchdog};
+use crate::sys::{process, signal, stdio, watchdog};
 
 /// Stops the machine in order, once its pods have ended or were given up.
 pub fn stop(mut machine: Machine, services: &Supervisor, ending: Ending) -> ! {
@@ -33,7 +32,7 @@ pub fn stop(mut machine: Machine, services: &Supervisor, ending: Ending) -> ! {
     // What is said from here on is not in init's log: the writer ends too.
     log::close();
     end_processes();
-    run_child(t(c"save"), plan::SAVE_LIMIT, save);
+    run_child(t(c"save"), plan::SAVE_LIMIT, state::save);
     // What the phases before did not take is the disks'. A watchdog that refused the longer time-out is fed once for each:
     // that is still an end.
     feed(&machine);
@@ -120,19 +119,6 @@ fn end_processes() {
         report::line().text(c"some processes did not end on SIG").text(name).send();
     }
     report::phase(t(c"processes"), began, ended);
-}
-
-/// Keeps a seed for the next boot's random numbers; the file's time of modification is the time that was. Written over what
-/// was there, so that it is never empty.
-fn save() {
-    let mut seed = [0; plan::SEED_BYTES];
-    let how = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let saved = getrandom(&mut seed, GetRandomFlags::NONBLOCK)
-        .and_then(|_| file::create(CWD, plan::SEED, how, Mode::RUSR | Mode::WUSR))
-        .and_then(|file| write(&file, &seed));
-    if let Err(error) = saved.during(plan::SEED) {
-        report::degraded(&error);
-    }
 }
 
 /// Reaps until `pid`, or every child, has ended; false when the limit came first. Requests are not looked at: the machine

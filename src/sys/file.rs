@@ -12,7 +12,7 @@ use linux_raw_sys::general::{
 };
 use rustix::event::epoll::Event;
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, fstat};
 use rustix::io::{Errno, Result, read};
 use rustix::mount::MountAttrFlags;
 
@@ -60,6 +60,19 @@ pub fn below(directory: &Fd, path: &CStr, flags: OFlags, mode: Mode) -> Result<F
     ];
     // SAFETY: `path` is NUL-terminated, `how` has the size given, and both outlive the call.
     Fd::from_answer(unsafe { syscall(__NR_openat2, arguments) })
+}
+
+/// Opens the file `name` of `directory` for reading, as [`below`] does. Errors: EINVAL for what is no file; of open(2).
+pub fn regular(directory: &Fd, name: &CStr) -> Result<Fd> {
+    let file = below(directory, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&file)?.st_mode).is_file() { Ok(file) } else { Err(Errno::INVAL) }
+}
+
+/// Reads such a file into `space`, which must be larger: its bytes. Errors: E2BIG; of [`regular`].
+pub fn read_small<'a>(directory: &Fd, name: &CStr, space: &'a mut [u8]) -> Result<&'a [u8]> {
+    let file = regular(directory, name)?;
+    let got = read(&file, &mut *space)?;
+    if got < space.len() { Ok(space.get(..got).unwrap_or(&[])) } else { Err(Errno::TOOBIG) }
 }
 
 /// A context to configure a file system of type `kind` in (fsopen(2)). Errors: ENODEV for a type the kernel lacks.

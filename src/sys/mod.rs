@@ -6,12 +6,14 @@
 
 pub mod arch;
 pub mod clock;
+pub mod disk;
 pub mod fd;
 pub mod file;
 pub mod landlock;
 pub mod mount;
 pub mod net;
 pub mod process;
+pub mod random;
 pub mod seccomp;
 pub mod signal;
 pub mod stdio;

@@ -8,9 +8,10 @@ use linux_raw_sys::general::{
 };
 use linux_raw_sys::ioctl::{SIOCGIFFLAGS, SIOCSIFFLAGS};
 use linux_raw_sys::net::{
-    AF_INET, AF_UNIX, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, SCM_CREDENTIALS, SCM_RIGHTS, SO_PASSCRED,
-    SO_PEERCRED, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET, cmsghdr, msghdr, ucred,
+    AF_INET, AF_NETLINK, AF_UNIX, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, SCM_CREDENTIALS, SCM_RIGHTS,
+    SO_PASSCRED, SO_PEERCRED, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET, cmsghdr, msghdr, ucred,
 };
+use linux_raw_sys::netlink::{NETLINK_KOBJECT_UEVENT, sockaddr_nl};
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::{Errno, Result};
 use static_assertions::const_assert_eq;
@@ -35,15 +36,15 @@ const_assert_eq!(size_of::<InterfaceFlags>(), 40);
 const SAFELY: u32 = O_CLOEXEC | O_NONBLOCK;
 
 /// A socket, close-on-exec and non-blocking. Errors: of socket(2).
-fn socket(family: u32, kind: u32) -> Result<Fd> {
+fn socket(family: u32, kind: u32, protocol: u32) -> Result<Fd> {
     let kind = kind | SAFELY;
     // SAFETY: the call touches no memory of ours.
-    Fd::from_answer(unsafe { syscall(__NR_socket, [family as usize, kind as usize, 0, 0, 0, 0]) })
+    Fd::from_answer(unsafe { syscall(__NR_socket, [family as usize, kind as usize, protocol as usize, 0, 0, 0]) })
 }
 
 /// Brings `lo` up; the kernel gives it 127.0.0.1 and ::1 by itself. Errors: of socket(2) and netdevice(7).
 pub fn loopback_up() -> Result<()> {
-    let socket = socket(AF_INET, SOCK_DGRAM)?;
+    let socket = socket(AF_INET, SOCK_DGRAM, 0)?;
     let mut request = InterfaceFlags { name: *b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0", flags: 0, rest: [0; 22] };
     for number in [SIOCGIFFLAGS, SIOCSIFFLAGS] {
         let arguments =
@@ -53,6 +54,19 @@ pub fn loopback_up() -> Result<()> {
         request.flags |= IFF_UP;
     }
     Ok(())
+}
+
+/// A socket that hears of devices as they come and go (netlink(7), NETLINK_KOBJECT_UEVENT). Errors: of socket(2) and bind(2).
+pub fn device_events() -> Result<Fd> {
+    let socket = socket(AF_NETLINK, SOCK_DGRAM, NETLINK_KOBJECT_UEVENT)?;
+    // The kernel's group; the socket's own number is the kernel's to give.
+    let family = u16::try_from(AF_NETLINK).unwrap_or(0);
+    let address = sockaddr_nl { nl_family: family, nl_pad: 0, nl_pid: 0, nl_groups: 1 };
+    let fd = fd_argument(socket.as_raw_fd());
+    let bind = [fd, (&raw const address).expose_provenance(), size_of::<sockaddr_nl>(), 0, 0, 0];
+    // SAFETY: `address` is a sockaddr_nl of the size given and outlives the call.
+    check(unsafe { syscall(__NR_bind, bind) })?;
+    Ok(socket)
 }
 
 /// `struct sockaddr_un` (unix(7)).
@@ -95,7 +109,7 @@ fn bound(path: &CStr, kind: u32) -> Result<Fd> {
 
 /// A socket on which bind(2) or connect(2), which take the same arguments, was called with `path`.
 fn addressed(path: &CStr, kind: u32, call: u32) -> Result<Fd> {
-    let socket = socket(AF_UNIX, kind)?;
+    let socket = socket(AF_UNIX, kind, 0)?;
     let mut address = UnixAddress { family: u16::try_from(AF_UNIX).unwrap_or(1), path: [0; 108] };
     if path.count_bytes() >= address.path.len() {
         return Err(Errno::NAMETOOLONG);

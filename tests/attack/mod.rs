@@ -208,6 +208,9 @@ fn attacked(scenario: &Scenario, manifests: &Path, defended: bool) -> Vec<Attack
     let mut attacks = Vec::new();
     let mut target = Target { vm: &mut vm, scenario, defended };
     let pod = defended.then(|| works::before(&mut target));
+    if !defended {
+        works::saves(&mut target);
+    }
     for group in ATTACKS {
         attacks.extend(group(&mut target));
     }

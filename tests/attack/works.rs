@@ -37,6 +37,14 @@ pub fn before(target: &mut Target) -> String {
     target.sh("pidof hello")
 }
 
+/// On a node that saves its seed every 20 s: there is another one each time.
+pub fn saves(target: &mut Target) {
+    target.sh(
+        "cd /host/var/lib/kios && was=$(md5sum <seed) && for n in $(seq 300); do [ \"$(md5sum <seed)\" = \"$was\" ] || exit 0; \
+         sleep 0.1; done; exit 1",
+    );
+}
+
 /// On a node whose containerd was restarted: what runs in pods that are older.
 pub fn after(target: &mut Target, pod: &str) {
     assert_eq!(target.sh("pidof hello"), pod, "container-a's process");

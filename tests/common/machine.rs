@@ -50,6 +50,19 @@ impl Machine {
         self.init.children().into_iter().find(|child| child.strings("cmdline")[0] == name)
     }
 
+    /// The arguments that a running service must have: the plan's, and kubelet's own name as it is told of it.
+    pub fn arguments(&self, index: usize) -> Vec<String> {
+        let mut arguments: Vec<_> =
+            plan::SERVICES[index].arguments.iter().map(|argument| argument.to_str().unwrap().to_owned()).collect();
+        if index == plan::KUBELET {
+            let kubelet = self.service(index).expect("kubelet");
+            let id = fs::read_to_string(kubelet.sees("/kios/machine-id")).unwrap();
+            assert_eq!(id.len(), 33);
+            arguments.push(format!("--hostname-override=kios-{}", &id[..8]));
+        }
+        arguments
+    }
+
     /// A path as the file system of the root directory has it, not what init has mounted over it.
     pub fn beneath(&self, path: &str) -> PathBuf {
         self.root.0.join(path.trim_start_matches('/'))

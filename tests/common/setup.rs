@@ -23,6 +23,7 @@ const DIRECTORIES: &[&str] = &[
     "etc/kios",
     "etc/kubernetes",
     "etc/cni",
+    "opt/cni/bin",
     "dev",
     "proc",
     "sys",

@@ -62,7 +62,7 @@ fn arguments_and_environment_have_no_effect() {
     assert_eq!(machine.init.strings("environ").len(), environment.len());
     for (index, service) in plan::SERVICES.iter().enumerate() {
         let process = machine.service(index).expect("running");
-        assert_eq!(process.strings("cmdline"), strings(service.arguments));
+        assert_eq!(process.strings("cmdline"), machine.arguments(index));
         assert_eq!(process.strings("environ"), strings(service.environment));
     }
 }

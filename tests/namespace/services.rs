@@ -32,7 +32,7 @@ fn a_service_starts_with_what_the_plan_says() {
     machine.marked("/run/2");
     for (index, service) in plan::SERVICES.iter().enumerate() {
         let process = machine.service(index).expect("running");
-        assert_eq!(process.strings("cmdline"), strings(service.arguments));
+        assert_eq!(process.strings("cmdline"), machine.arguments(index));
         assert_eq!(process.strings("environ"), strings(service.environment));
         assert_descriptors(&machine, process, service);
         assert_eq!(process.status("SigBlk"), "0000000000000000");
@@ -117,17 +117,22 @@ fn a_restart_runs_what_was_opened_at_boot() {
     assert_eq!((identity(second.file("exe")), identity(second.file("fd/5"))), (program, config));
 }
 
-/// Design §3.11: each notify socket, and the bus, exists in its own service's mount namespace and nowhere else.
+/// Design §3.11: each notify socket, and the bus, exists beside who the machine is in its own service's mount namespace and nowhere else.
 #[test]
 fn sockets_are_in_their_own_namespace_only() {
     let machine = Setup::new("ready", "ready").boot().ready();
     let [containerd, kubelet] = [CONTAINERD, KUBELET].map(|index| machine.service(index).unwrap());
     let socket = "/kios/notify";
+    let files = ["hosts", "machine-id"];
     for (process, all) in [(containerd, &["notify"][..]), (kubelet, &["bus", "notify"])] {
         let mut found: Vec<_> =
             fs::read_dir(process.sees("/kios")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         found.sort();
+        found.retain(|name| !files.iter().any(|file| name == file));
         assert_eq!(found, all);
+        let [hosts, id] = files.map(|file| fs::read_to_string(process.sees(&format!("/kios/{file}"))).unwrap());
+        let name = format!("kios-{}", &id[..8]);
+        assert_eq!(hosts, format!("127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost\n"));
         for name in all {
             assert!(fs::metadata(process.sees(&format!("/kios/{name}"))).unwrap().file_type().is_socket());
         }

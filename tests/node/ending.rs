@@ -17,11 +17,11 @@ const ROUNDS: usize = 5;
 /// A pod that has something to lose, and a critical one.
 pub const PODS: &[&str] = &["worker", "critical"];
 
-/// Changes a disk that no machine uses.
-fn change(disk: &Path, requests: &[String]) {
-    for request in requests {
-        run(Command::new("/usr/sbin/debugfs").args(["-w", "-R", request]).arg(disk));
-    }
+/// Changes a disk that no machine uses, by requests of debugfs(8); what it says.
+pub fn change(disk: &Path, requests: &[String]) -> String {
+    let script = disk.with_extension("requests");
+    fs::write(&script, requests.join("\n") + "\n").unwrap();
+    run(Command::new("/usr/sbin/debugfs").args(["-w", "-f"]).arg(&script).arg(disk))
 }
 
 /// A file of a disk that no machine uses.

@@ -11,6 +11,7 @@ mod ending;
 mod fatal;
 mod gate;
 mod hitches;
+mod identity;
 mod image;
 mod lan;
 mod lines;

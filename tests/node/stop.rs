@@ -22,7 +22,7 @@ fn pods_end_in_order() {
         // The worker brought another pod, which kubelet refused.
         assert!(!end.marks.iter().any(|(_, text)| text.starts_with("late ")), "{:?}", end.marks);
         let log = read(&disk, "/var/log/kubelet.log");
-        let refused = log.lines().find(|line| line.contains("admission denied") && line.contains("default/late-kios"));
+        let refused = log.lines().find(|line| line.contains("admission denied") && line.contains("default/late-"));
         assert!(refused.expect("kubelet says that it refuses a pod").contains("shutting down"));
         drop(vm);
         for (press, request, status) in
