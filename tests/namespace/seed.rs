@@ -36,8 +36,7 @@ impl Kept {
 /// Ends a machine, on which `prepare` has been in the seed's directory; its last lines.
 fn stop_after(prepare: impl FnOnce(&Path) + Send) -> (Kept, Vec<Line>) {
     let mut machine = Setup::new("ready", "ready").boot().ready();
-    let seed = Path::new(plan::SEED.to_str().unwrap());
-    let kept = Kept(File::open(machine.init.sees(seed.parent().unwrap().to_str().unwrap())).unwrap());
+    let kept = Kept(File::open(machine.init.sees(plan::STATE.to_str().unwrap())).unwrap());
     as_owner(|| prepare(&kept.path("")));
     let (lines, ended) = end(&mut machine);
     assert_eq!(ended, Signal::SIGINT);
@@ -59,25 +58,39 @@ fn every_stop_leaves_another_seed() {
     assert!(!lines.iter().any(|line| line.text.starts_with("/var")), "{lines:?}");
 }
 
-/// What pods put in its place costs the seed, with one line that says so, and nothing else.
+/// What pods put in its place, or in that of the file which is to become it, makes room for it.
 #[test]
-fn what_lies_in_the_seeds_place_is_left_alone() {
+fn what_lies_in_the_seeds_place_makes_room() {
     type Prepare = fn(&Path);
-    let cases: [(&str, Prepare); 4] = [
-        ("ELOOP", |directory| symlink("victim", directory.join("seed")).unwrap()),
-        ("ELOOP", |directory| symlink("nothing", directory.join("seed")).unwrap()),
-        ("ENXIO", |directory| mkfifo(&directory.join("seed"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap()),
-        ("EISDIR", |directory| fs::create_dir(directory.join("seed")).unwrap()),
+    let cases: [Prepare; 5] = [
+        |directory| symlink("victim", directory.join("seed")).unwrap(),
+        |directory| symlink("nothing", directory.join("seed")).unwrap(),
+        |directory| mkfifo(&directory.join("seed"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap(),
+        |directory| symlink("victim", directory.join("new")).unwrap(),
+        |directory| fs::write(directory.join("new"), "half a se").unwrap(),
     ];
-    for (errno, prepare) in cases {
+    for prepare in cases {
         let (kept, lines) = stop_after(|directory| {
             fs::write(directory.join("victim"), "untouched").unwrap();
             prepare(directory);
         });
-        let said: Vec<_> = without_late_modules(&lines).filter(|line| line.text.contains("(degraded)")).collect();
-        let wanted = format!("{}: {errno} (degraded)", plan::SEED.to_str().unwrap());
-        assert_eq!(said.iter().map(|line| &line.text).collect::<Vec<_>>(), [&wanted]);
+        assert_eq!(degraded(&lines), [""; 0]);
+        kept.seed();
         assert_eq!(fs::read_to_string(kept.path("victim")).unwrap(), "untouched");
-        assert!(!kept.path("nothing").exists());
+        assert!(!kept.path("nothing").exists() && !kept.path("new").exists());
     }
+}
+
+/// A directory does not: it costs the seed, with one line that says so, and nothing else.
+#[test]
+fn a_directory_in_the_seeds_place_is_left_alone() {
+    for (errno, name) in [("EISDIR", "seed"), ("EEXIST", "new")] {
+        let (kept, lines) = stop_after(|directory| fs::create_dir(directory.join(name)).unwrap());
+        assert_eq!(degraded(&lines), [format!("{}: {errno} (degraded)", plan::STATE.to_str().unwrap())]);
+        assert!(kept.path(name).is_dir());
+    }
+}
+
+fn degraded(lines: &[Line]) -> Vec<&str> {
+    without_late_modules(lines).map(|line| &*line.text).filter(|text| text.contains("(degraded)")).collect()
 }
