@@ -18,7 +18,7 @@ use nix::libc;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Gid, Uid, chdir, chroot, execve, getpid, setgroups, setresgid, setresuid};
 
@@ -115,6 +115,11 @@ fn become_init(root: &str, binds: &[String], init: &[String]) -> ! {
     // SAFETY: marks descriptors that nothing here uses again.
     let closed = unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC.cast_signed()) };
     check("close descriptors", Errno::result(closed));
+    // Nor does it ignore a signal for it; a shell does for what it runs in the background.
+    for number in Signal::iterator().filter(|number| !matches!(number, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: installs no handler.
+        check("default signals", unsafe { signal(number, SigHandler::SigDfl) });
+    }
     let strings = |list: Vec<String>| list.into_iter().map(|text| CString::new(text).unwrap()).collect::<Vec<_>>();
     let environment = strings(std::env::vars().map(|(name, value)| format!("{name}={value}")).collect());
     let Err(error) = execve(c"/init", &strings(init.to_vec()), &environment);
