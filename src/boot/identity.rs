@@ -20,7 +20,7 @@ use crate::sys::{clock, file, net};
 use crate::{report, state};
 
 /// An argument made at boot, with the NUL at its end.
-type Argument = Vec<u8, { plan::ARGUMENT_BYTES + 1 }>;
+type Argument = Vec<u8, { plan::ARGUMENT_BYTES }>;
 
 /// Who the machine is.
 pub struct Identity {
@@ -151,14 +151,12 @@ fn random_id() -> [u8; 32] {
     id
 }
 
-/// `name` and what follows, lines with commas between; empty where that is too long.
+/// `name` and what follows, lines with commas between; plan.rs asserts that there is room.
 fn argument(name: &[u8], value: &[u8]) -> Argument {
     let joined = value.iter().map(|byte| if *byte == b'\n' { b',' } else { *byte });
     let mut argument = Argument::new();
     for byte in name.iter().copied().chain(joined).chain([0]) {
-        if argument.push(byte).is_err() {
-            return Argument::new();
-        }
+        let _ = argument.push(byte);
     }
     argument
 }
@@ -169,7 +167,7 @@ fn take_inputs(step: &mut Step, identity: &mut Identity) {
     let Some(directory) = step.check(file::open(CWD, plan::INPUT_DIRECTORY, how).during(plan::INPUT_DIRECTORY)) else {
         return;
     };
-    let mut space = [0; plan::ARGUMENT_BYTES];
+    let mut space = [0; plan::INPUT_BYTES];
     if let Some(name) = take(step, &directory, plan::NAME_INPUT, &mut space, inputs::host_name) {
         let _ = identity.name.extend_from_slice(name);
     }

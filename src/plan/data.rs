@@ -2,6 +2,7 @@
 
 use core::ffi::CStr;
 use rustix::mount::MountFlags;
+use static_assertions::const_assert;
 
 use super::kinds::{Input, number};
 use super::{Millis, SAFE};
@@ -88,8 +89,13 @@ pub const ADDRESSES_ARGUMENT: &[u8] = b"--node-ip=";
 pub const LABELS_INPUT: Text = t(c"node-labels");
 /// As kubelet takes them.
 pub const LABELS_ARGUMENT: &[u8] = b"--node-labels=";
-/// Bytes of the longest argument that is made of one of these.
-pub const ARGUMENT_BYTES: usize = 1023;
+/// Files of these three are shorter than so many bytes.
+pub const INPUT_BYTES: usize = 1_000;
+/// Bytes of the longest argument that is made of one, with its NUL.
+pub const ARGUMENT_BYTES: usize = 1_024;
+const_assert!(
+    NAME_ARGUMENT.len() + INPUT_BYTES <= ARGUMENT_BYTES && LABELS_ARGUMENT.len() + INPUT_BYTES <= ARGUMENT_BYTES
+);
 /// Bytes of the longest file of those that kubelet reads itself.
 pub const TEXT_BYTES: usize = 65_536;
 /// Those, with kubelet's arguments where one is there. What a provider of credentials runs is of the image alone.

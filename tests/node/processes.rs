@@ -20,7 +20,11 @@ pub fn check(scenario: &Scenario, vm: &mut Vm) {
         // Parent, process group, session.
         assert_eq!(vm.sh(&format!("awk '{{ print $4, $5, $6 }}' /proc/{pid}/stat")), format!("1 {pid} {pid}"));
         let arguments = vm.sh(&format!("tr '\\0' ' ' </proc/{pid}/cmdline"));
-        let planned: Vec<_> = plan.arguments.iter().map(|argument| argument.to_str().unwrap()).collect();
+        let mut planned: Vec<_> = plan.arguments.iter().map(|argument| argument.to_str().unwrap()).collect();
+        let name = format!("--hostname-override={}", vm.sh("hostname"));
+        if *service == "kubelet" {
+            planned.push(&name);
+        }
         assert_eq!(arguments.trim(), planned.join(" "));
         scenario.note(&format!("{service}: {arguments}, {}", vm.sh(&format!("grep VmRSS /proc/{pid}/status"))));
     }
