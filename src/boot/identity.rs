@@ -15,7 +15,7 @@ use crate::error::{During, Error, Result};
 use crate::plan;
 use crate::sys::fd::Fd;
 use crate::sys::process::STRINGS_MAX;
-use crate::sys::text::Text;
+use crate::sys::text::{Text, t};
 use crate::sys::{clock, file, net};
 use crate::{report, state};
 
@@ -111,24 +111,25 @@ fn set_clock(step: &mut Step, state: Option<&Fd>) {
     }
 }
 
-/// The machine's id with a line's end: the one that was kept, or the one its maker gave it, or a new one.
+/// The machine's id with a line's end: the one that was kept, or the one its maker gave it, or a new one. One that was kept and is none is named.
 fn machine_id(step: &mut Step, state: Option<&Fd>) -> [u8; 33] {
     let mut space = [0; 64];
-    let kept = state.and_then(|state| inputs::machine_id(file::read_small(state, plan::MACHINE_ID, &mut space).ok()?));
-    if let Some(id) = kept {
+    let name = t(plan::MACHINE_ID);
+    if let Some(state) = state
+        && let Some(id) = take(step, state, name, &mut space, inputs::machine_id)
+    {
         return with_line_end(id);
     }
-    let mut space = [0; 64];
     let product = file::open(CWD, plan::PRODUCT_ID, OFlags::RDONLY).and_then(|file| read(&file, &mut space));
     let product = product.ok().and_then(|got| inputs::product_id(space.get(..got)?));
     let id = with_line_end(&product.unwrap_or_else(random_id));
     if let Some(state) = state {
-        step.check(state::put(state, plan::MACHINE_ID, &id).during(c"keep machine-id"));
+        step.check(state::put(state, plan::MACHINE_ID, &id).during(name));
     }
     id
 }
 
-fn with_line_end(id: &[u8; 32]) -> [u8; 33] {
+fn with_line_end(id: &[u8]) -> [u8; 33] {
     let mut line = [b'\n'; 33];
     for (to, from) in line.iter_mut().zip(id) {
         *to = *from;

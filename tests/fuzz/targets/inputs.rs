@@ -61,7 +61,7 @@ fuzz_target!(|bytes: &[u8]| {
     });
     assert_eq!(node_ip(bytes).is_some(), good);
     if let Some(id) = machine_id(bytes) {
-        assert_eq!(bytes, [&id[..], b"\n"].concat());
-        assert_eq!(product_id(bytes).is_some_and(|product| product == *id), product_id(bytes).is_some());
+        assert_eq!(bytes, [id, b"\n"].concat());
+        assert_eq!(product_id(bytes).is_some_and(|product| product == id), product_id(bytes).is_some());
     }
 });
