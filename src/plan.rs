@@ -191,9 +191,10 @@ pub const MACHINE_ID_FILE: &CStr = MACHINE_ID;
 pub const HOSTS_FILE: &CStr = c"hosts";
 /// What is there before the host name, and after it.
 pub const HOSTS: (&[u8], &[u8]) = (b"127.0.0.1 localhost\n127.0.1.1 ", b"\n::1 localhost\n");
-/// Options of the tmpfs that holds a service's sockets: there is room for nothing more. Only root enters.
+/// Options of the tmpfs that holds a service's sockets: there is room for the kubeconfig that kubelet makes, and for nothing
+/// more. Only root enters.
 pub const SOCKETS_OPTIONS: &[(Text, Text)] =
-    &[(t(c"mode"), t(c"0700")), (t(c"nr_blocks"), t(c"2")), (t(c"nr_inodes"), t(c"5"))];
+    &[(t(c"mode"), t(c"0700")), (t(c"nr_blocks"), t(c"24")), (t(c"nr_inodes"), t(c"6"))];
 
 /// Index of containerd in [`SERVICES`].
 pub const CONTAINERD: usize = 0;
@@ -232,7 +233,7 @@ const_assert!(
     SERVICES[CONTAINERD].arguments.len() <= STRINGS_MAX && SERVICES[CONTAINERD].environment.len() <= STRINGS_MAX
 );
 // And those that Identity adds.
-const_assert!(SERVICES[KUBELET].arguments.len() + 8 <= STRINGS_MAX);
+const_assert!(SERVICES[KUBELET].arguments.len() + 5 <= STRINGS_MAX);
 const_assert!(SERVICES[KUBELET].environment.len() <= STRINGS_MAX);
 
 /// Resource limits of a service and of what it starts: number, soft, hard (getrlimit(2)). Those that are not here are none.

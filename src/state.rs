@@ -5,7 +5,7 @@
 //! whole or not at all, whenever the power goes.
 
 use core::ffi::CStr;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, fsync, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, fstat, fsync, futimens, renameat, unlinkat};
 use rustix::io::{Errno, Result, write};
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -20,14 +20,19 @@ pub fn directory() -> Result<Fd> {
     file::open(CWD, plan::STATE, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)
 }
 
-/// Puts a file of these bytes, for root alone, in the place of what `name` was. Errors: of the calls; EIO for a part of it.
-pub fn put(directory: &Fd, name: &CStr, bytes: &[u8]) -> Result<()> {
+/// Puts a file of these bytes, for root alone, in the place of what `name` was; last modified at `time`, in seconds since
+/// 1970, or now. Errors: of the calls; EIO for a part of it.
+pub fn put(directory: &Fd, name: &CStr, bytes: &[u8], time: Option<u64>) -> Result<()> {
     // What a power cut left.
     let _ = unlinkat(directory, plan::STATE_NEW, AtFlags::empty());
     let how = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
     let file = file::below(directory, plan::STATE_NEW, how, Mode::RUSR | Mode::WUSR)?;
     if write(&file, bytes)? != bytes.len() {
         return Err(Errno::IO);
+    }
+    if let Some(time) = time {
+        let time = Timespec { tv_sec: time.cast_signed(), tv_nsec: 0 };
+        futimens(&file, &Timestamps { last_access: time, last_modification: time })?;
     }
     fsync(&file)?;
     renameat(directory, plan::STATE_NEW, directory, name)?;
@@ -42,26 +47,31 @@ pub fn saved_time(directory: &Fd) -> Result<u64> {
 
 /// Saves a seed, and with it the time. Says what fails.
 pub fn save() {
-    tell(directory().and_then(|directory| save_in(&directory)));
+    tell(directory().and_then(|directory| put_seed(&directory, None)));
 }
 
-/// Gives the kernel the seed that was saved, once: its file goes first. Then saves another one. Says what fails.
+/// Gives the kernel the seed that was saved, once: another one is in its place before it counts. The time stays as it was
+/// saved, since nobody knows yet whether the clock is right. Says what fails.
 pub fn renew() {
     tell(directory().and_then(|directory| {
         let mut space = [0; plan::SEED_BYTES + 1];
-        if let Ok(seed) = file::read_small(&directory, plan::SEED, &mut space) {
-            unlinkat(&directory, plan::SEED, AtFlags::empty())?;
-            fsync(&directory)?;
-            random::credit(seed)?;
+        let seed = file::read_small(&directory, plan::SEED, &mut space);
+        // The next one is of this one too.
+        seed.map_or(Ok(()), random::mix)?;
+        put_seed(&directory, Some(saved_time(&directory).unwrap_or(0)))?;
+        match seed {
+            Ok(seed) => random::credit(seed),
+            Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno),
         }
-        save_in(&directory)
     }));
 }
 
-fn save_in(directory: &Fd) -> Result<()> {
+fn put_seed(directory: &Fd, time: Option<u64>) -> Result<()> {
     let mut seed = [0; plan::SEED_BYTES];
-    getrandom(&mut seed, GetRandomFlags::NONBLOCK)?;
-    put(directory, plan::SEED, &seed)
+    // Whoever asks while the kernel's generator is not ready gets what it has.
+    getrandom(&mut seed, GetRandomFlags::INSECURE)?;
+    put(directory, plan::SEED, &seed, time)
 }
 
 fn tell(done: Result<()>) {

@@ -74,8 +74,12 @@ fn command_lines_and_limits_are_the_plans() {
     assert!(readme.contains(&format!("into their log), killed {} s\nlater", plan::ABORT_LIMIT / 1_000)));
     assert!(readme.contains(&format!("time-out is then\n{} s", plan::WATCHDOG_STOP)));
     let host = std::str::from_utf8(plan::HOSTNAME).unwrap();
-    assert!(readme.contains(&format!("host name `{host}` with {} digits of that", plan::HOSTNAME_DIGITS)));
-    assert!(readme.contains(&format!("until {} s after power-on", plan::DATA_BY / 1_000)));
+    assert!(readme.contains(&format!("host name `{host}` with 8 digits by that id")));
+    assert!(readme.contains(&format!(
+        "it is waited for until {} s after power-on, or {} s;",
+        plan::DATA_BY / 1_000,
+        plan::DATA_WITHIN / 1_000
+    )));
     let text = |text: kios_init::sys::text::Text| text.get().to_str().unwrap();
     for (name, argument) in [
         (plan::ADDRESSES_INPUT, plan::ADDRESSES_ARGUMENT),
@@ -85,7 +89,7 @@ fn command_lines_and_limits_are_the_plans() {
         let argument = std::str::from_utf8(argument).unwrap().trim_end_matches('=');
         assert!(readme.contains(&format!("| `{}` | `{argument}` |", text(name))), "{argument}");
     }
-    for input in plan::FILE_INPUTS {
+    for input in plan::KUBECONFIGS {
         let argument = input.arguments.first().unwrap().to_str().unwrap().split('=').next().unwrap();
         assert!(readme.contains(&format!("| `{}` | `{argument}` |", text(input.name))), "{argument}");
     }

@@ -7,20 +7,27 @@ use rustix::fs::{CWD, Mode, OFlags, mkdirat};
 use rustix::io::{Errno, pread, read};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount as mount_at, mount_bind, mount_change, unmount};
 
-use super::formats::{Ext4, SUPERBLOCK_AT, device_names, ext4_label, partition_name};
+use super::formats::{Ext4, SUPERBLOCK_AT, device_names, ext4_label, partition_name, whole_lines};
 use super::{Step, directory};
 use crate::error::{During, Error, Result};
+use crate::sys::fd::Fd;
 use crate::sys::text::{Path, t};
 use crate::sys::{clock, disk, file, net};
 use crate::{plan, report};
 
-/// Where block devices are listed: one a line, its name last. A read gives whole lines (fs/seq_file.c).
+/// Where block devices are listed: one a line, its name last.
 const LIST: &CStr = c"/proc/partitions";
 
-/// Mounts the data disk, or a tmpfs where there is none that can be used, and binds its directories. `kept`: it is a disk.
-pub fn mount(step: &mut Step, kept: &mut bool) -> Result<()> {
-    match mount_disk(step).and_then(|()| make_directories()) {
-        Ok(()) => *kept = true,
+/// A data disk that is used.
+pub struct Disk {
+    /// Can be read once the kernel finds an error in its file system.
+    pub errors: Option<Fd>,
+}
+
+/// Mounts the data disk, or a tmpfs where there is none that can be used, and binds its directories.
+pub fn mount(step: &mut Step, disk: &mut Option<Disk>) -> Result<()> {
+    match mount_disk(step).and_then(|mounted| make_directories().map(|()| mounted)) {
+        Ok(mounted) => *disk = Some(mounted),
         Err(error) => {
             step.degrade(error);
             report::line().text(c"running from memory").send();
@@ -41,29 +48,37 @@ pub fn mount(step: &mut Step, kept: &mut bool) -> Result<()> {
     Ok(())
 }
 
-fn mount_disk(step: &mut Step) -> Result<()> {
-    let device = find_in_time()?;
-    mount_at(device.get(), plan::DATA, plan::DATA_KIND, plan::DATA_FLAGS, plan::DATA_OPTIONS)
+fn mount_disk(step: &mut Step) -> Result<Disk> {
+    let path = find_in_time()?;
+    let device = file::open(CWD, path.get(), OFlags::RDONLY).during(c"open data disk")?;
+    if superblock(&device).is_some_and(|ext4| ext4.is_shared) {
+        return Err(Error::new(c"data disk with multiple mount protection", Errno::OPNOTSUPP));
+    }
+    mount_at(path.get(), plan::DATA, plan::DATA_KIND, plan::DATA_FLAGS, plan::DATA_OPTIONS)
         .during(c"mount data disk")?;
-    report::line().text(c"data disk ").path(device.get()).send();
-    step.check(grow(device.get()).during(c"grow data disk"));
-    Ok(())
+    report::line().text(c"data disk ").path(path.get()).send();
+    let root = directory(CWD, t(plan::DATA))?;
+    step.check(grow(&device, &root).during(c"grow data disk"));
+    Ok(Disk { errors: step.check(disk::errors(&root).during(c"watch data disk")) })
+}
+
+/// What the superblock of an ext4 file system says now.
+fn superblock(device: &Fd) -> Option<Ext4> {
+    let mut bytes = [0; 512];
+    let got = pread(device, &mut bytes[..], SUPERBLOCK_AT).ok()?;
+    bytes.get(..got).and_then(Ext4::of)
 }
 
 /// Grows the file system to its device. Errors: of the ioctls.
-fn grow(device: &CStr) -> rustix::io::Result<()> {
-    let device = file::open(CWD, device, OFlags::RDONLY)?;
-    let mut bytes = [0; 512];
-    let got = pread(&device, &mut bytes[..], SUPERBLOCK_AT)?;
-    let Some(ext4) = bytes.get(..got).and_then(Ext4::of) else { return Ok(()) };
+fn grow(device: &Fd, root: &Fd) -> rustix::io::Result<()> {
+    let Some(ext4) = superblock(device) else { return Ok(()) };
     if ext4.has_errors {
         // The kernel grows none such.
         report::line().text(c"data disk has errors: check it with e2fsck (degraded)").send();
         return Ok(());
     }
-    let Some(blocks) = ext4.growth(disk::bytes(&device)?) else { return Ok(()) };
-    let root = file::open(CWD, plan::DATA, OFlags::RDONLY | OFlags::DIRECTORY)?;
-    disk::grow(&root, blocks)?;
+    let Some(blocks) = ext4.growth(disk::bytes(device)?) else { return Ok(()) };
+    disk::grow(root, blocks)?;
     report::line().text(c"data disk grown to ").number(blocks << ext4.block_bits >> 20).text(c" MiB").send();
     Ok(())
 }
@@ -72,10 +87,11 @@ fn grow(device: &CStr) -> rustix::io::Result<()> {
 fn find_in_time() -> Result<Path> {
     // First, so that none comes between.
     let events = net::device_events();
+    let end = plan::DATA_BY.max(clock::since_power_on() / 1_000 + plan::DATA_WITHIN);
     let mut waits = false;
     loop {
         let found = find();
-        let rest = plan::DATA_BY.saturating_sub(clock::since_power_on() / 1_000);
+        let rest = end.saturating_sub(clock::since_power_on() / 1_000);
         let (Err(Error { errno: Errno::NODEV, .. }), Ok(events), 1..) = (&found, &events, rest) else { return found };
         if !waits {
             waits = true;
@@ -107,13 +123,13 @@ fn make_directories() -> Result<()> {
 fn find() -> Result<Path> {
     let list = file::open(CWD, LIST, OFlags::RDONLY).during(LIST)?;
     let (mut found, mut device) = (false, Path::new());
-    let mut lines = [0; 2048];
+    let (mut lines, mut at) = ([0; 2048], 0);
     loop {
-        let got = read(&list, &mut lines).during(LIST)?;
-        if got == 0 {
-            break;
-        }
-        for name in device_names(lines.get(..got).unwrap_or(&[])).filter(|name| carries_label(name)) {
+        let got = pread(&list, &mut lines[..], at).during(LIST)?;
+        // The last one may be cut: it comes again, whole.
+        let Some(whole) = whole_lines(lines.get(..got).unwrap_or(&[])) else { break };
+        at += whole.len() as u64;
+        for name in device_names(whole).filter(|name| carries_label(name)) {
             device.set(&[b"/dev/", name]);
             if found {
                 return Err(Error::new(c"two data disks", Errno::NOTUNIQ));

@@ -39,6 +39,8 @@ pub struct Ext4 {
     pub group: u64,
     /// Whether the kernel found an error in it since it was last checked (s_state, EXT4_ERROR_FS).
     pub has_errors: bool,
+    /// Whether several machines may have it in turns (EXT4_FEATURE_INCOMPAT_MMP): mounting waits as long as it says for them.
+    pub is_shared: bool,
 }
 
 impl Ext4 {
@@ -47,7 +49,8 @@ impl Ext4 {
         let block_bits = u32_at(superblock, 0x18)?.checked_add(10).filter(|bits| *bits <= 16)?;
         let blocks = u64::from(u32_at(superblock, 0x150)?) << 32 | u64::from(u32_at(superblock, 4)?);
         let group = u64::from(u32_at(superblock, 0x20)?);
-        Some(Ext4 { blocks, block_bits, group, has_errors: superblock.get(0x3A)? & 2 != 0 })
+        let has_errors = superblock.get(0x3A)? & 2 != 0;
+        Some(Ext4 { blocks, block_bits, group, has_errors, is_shared: u32_at(superblock, 0x60)? & 0x100 != 0 })
     }
 
     /// The blocks that it can grow to on a device of that many bytes; none where that would not be a group more.
@@ -65,6 +68,11 @@ pub fn partition_name(uevent: &[u8]) -> Option<&[u8]> {
 /// The names in a module list: its lines that are not empty.
 pub fn module_names(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|byte| *byte == b'\n').filter(|name| !name.is_empty())
+}
+
+/// The part of a text that is whole lines; none where there is no line's end.
+pub fn whole_lines(text: &[u8]) -> Option<&[u8]> {
+    text.get(..=text.iter().rposition(|byte| *byte == b'\n')?)
 }
 
 /// The names in lines of /proc/partitions (proc(5)): what follows the last blank. The heading names no device that is there.
@@ -114,7 +122,7 @@ mod tests {
         bytes[0x18] = 2;
         bytes[0x20..0x24].copy_from_slice(&32_768u32.to_le_bytes());
         bytes[0x3A] = 1;
-        let small = Ext4 { blocks: 8192, block_bits: 12, group: 32_768, has_errors: false };
+        let small = Ext4 { blocks: 8192, block_bits: 12, group: 32_768, has_errors: false, is_shared: false };
         assert_eq!(Ext4::of(&bytes), Some(small));
         assert_eq!(small.growth(8192 << 12), None);
         assert_eq!(small.growth(((8192 + 32_768) << 12) - 1), None);
@@ -124,8 +132,10 @@ mod tests {
         bytes[0x3A] = 3;
         bytes[0x150] = 1;
         let large = Ext4::of(&bytes).unwrap();
-        assert!(large.has_errors);
+        assert!(large.has_errors && !large.is_shared);
         assert_eq!(large.blocks, (1 << 32) + 8192);
+        bytes[0x61] = 1;
+        assert!(Ext4::of(&bytes).unwrap().is_shared);
         bytes[0x18] = 7;
         assert_eq!(Ext4::of(&bytes), None);
     }
@@ -142,6 +152,13 @@ mod tests {
         let list = b"crc32c.ko\n\nnf-tables_1.ko\nlast.ko";
         let names: Vec<_> = module_names(list).collect();
         assert_eq!(names, [&b"crc32c.ko"[..], b"nf-tables_1.ko", b"last.ko"]);
+    }
+
+    #[test]
+    fn a_cut_line_is_no_whole_one() {
+        assert_eq!(whole_lines(b"a\nb\nnvme0n1"), Some(&b"a\nb\n"[..]));
+        assert_eq!(whole_lines(b"a\n"), Some(&b"a\n"[..]));
+        assert_eq!((whole_lines(b"nvme0n1"), whole_lines(b"")), (None, None));
     }
 
     #[test]

@@ -10,10 +10,12 @@ use rustix::io::{Errno, read};
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::system::sethostname;
 
+use super::kubeconfig::is_kubeconfig;
 use super::{Machine, Step, inputs};
 use crate::error::{During, Error, Result};
 use crate::plan;
 use crate::sys::fd::Fd;
+use crate::sys::memory::Copy;
 use crate::sys::process::STRINGS_MAX;
 use crate::sys::text::{Text, t};
 use crate::sys::{clock, file, net};
@@ -29,18 +31,13 @@ pub struct Identity {
     machine_id: [u8; 33],
     /// kubelet's host name, addresses and labels.
     made: [Argument; 3],
-    /// Which of [`plan::FILE_INPUTS`] are there.
-    given: [bool; plan::FILE_INPUTS.len()],
+    /// Its kubeconfig, and the arguments that go with it.
+    kubeconfig: Option<(Fd, &'static [&'static CStr])>,
 }
 
 impl Default for Identity {
     fn default() -> Identity {
-        Identity {
-            name: Vec::new(),
-            machine_id: [b'\n'; 33],
-            made: [const { Argument::new() }; 3],
-            given: [false; plan::FILE_INPUTS.len()],
-        }
+        Identity { name: Vec::new(), machine_id: [b'\n'; 33], made: [const { Argument::new() }; 3], kubeconfig: None }
     }
 }
 
@@ -48,6 +45,11 @@ impl Identity {
     /// The machine's id, as machine-id(5) has it in its file.
     pub fn machine_id(&self) -> &[u8] {
         &self.machine_id
+    }
+
+    /// kubelet's kubeconfig, if it has one.
+    pub fn kubeconfig(&self) -> Option<&Fd> {
+        self.kubeconfig.as_ref().map(|(file, _)| file)
     }
 
     /// The host name.
@@ -58,10 +60,9 @@ impl Identity {
     /// All of kubelet's arguments: `fixed`, and those of this machine.
     pub fn arguments<'a>(&'a self, fixed: &[&'a CStr]) -> Vec<&'a CStr, STRINGS_MAX> {
         let made = self.made.iter().filter_map(|argument| CStr::from_bytes_with_nul(argument).ok());
-        let given = plan::FILE_INPUTS.iter().zip(self.given).filter(|(_, given)| *given);
-        let given = given.flat_map(|(input, _)| input.arguments.iter().copied());
+        let cluster = self.kubeconfig.as_ref().map_or(&[][..], |(_, arguments)| arguments);
         let mut arguments = Vec::new();
-        for argument in fixed.iter().copied().chain(made).chain(given) {
+        for argument in fixed.iter().copied().chain(made).chain(cluster.iter().copied()) {
             // plan.rs asserts that there is room.
             let _ = arguments.push(argument);
         }
@@ -71,14 +72,13 @@ impl Identity {
 
 /// Decides it.
 pub fn set(step: &mut Step, machine: &mut Machine) -> Result<()> {
-    let state = if machine.kept { step.check(state::directory().during(plan::STATE)) } else { None };
+    let state = if machine.disk.is_some() { step.check(state::directory().during(plan::STATE)) } else { None };
     set_clock(step, state.as_ref());
     let identity = &mut machine.identity;
     identity.machine_id = machine_id(step, state.as_ref());
     take_inputs(step, identity);
     if identity.name.is_empty() {
-        let digits = identity.machine_id.first_chunk::<{ plan::HOSTNAME_DIGITS }>();
-        for part in [plan::HOSTNAME, digits.map_or(&[], |digits| &digits[..])] {
+        for part in [plan::HOSTNAME, &inputs::digits(&identity.machine_id)] {
             let _ = identity.name.extend_from_slice(part);
         }
     }
@@ -111,23 +111,32 @@ fn set_clock(step: &mut Step, state: Option<&Fd>) {
     }
 }
 
-/// The machine's id with a line's end: the one that was kept, or the one its maker gave it, or a new one. One that was kept and is none is named.
+/// The machine's id with a line's end: the one that was kept, or the one its maker gave it, or a new one. One that is none is
+/// named, and another put in its place; one that cannot be read is not lost.
 fn machine_id(step: &mut Step, state: Option<&Fd>) -> [u8; 33] {
     let mut space = [0; 64];
     let name = t(plan::MACHINE_ID);
-    if let Some(state) = state
-        && let Some(id) = take(step, state, name, &mut space, inputs::machine_id)
-    {
-        return with_line_end(id);
+    let kept = state.map_or(Err(Errno::NOENT), |state| take(state, name, &mut space, inputs::machine_id));
+    let errno = match kept {
+        Ok(id) => return with_line_end(id),
+        Err(errno) => errno,
+    };
+    if errno != Errno::NOENT {
+        step.degrade(Error::new(name, errno));
     }
     let product = file::open(CWD, plan::PRODUCT_ID, OFlags::RDONLY).and_then(|file| read(&file, &mut space));
     let product = product.ok().and_then(|got| inputs::product_id(space.get(..got)?));
     let id = with_line_end(&product.unwrap_or_else(random_id));
-    if let Some(state) = state {
-        step.check(state::put(state, plan::MACHINE_ID, &id).during(name));
+    if let Some(state) = state
+        && LOST.contains(&errno)
+    {
+        step.check(state::put(state, plan::MACHINE_ID, &id, None).during(name));
     }
     id
 }
+
+/// What a file answers that is there no more, or is certainly not what init put there.
+const LOST: [Errno; 4] = [Errno::NOENT, Errno::INVAL, Errno::TOOBIG, Errno::LOOP];
 
 fn with_line_end(id: &[u8]) -> [u8; 33] {
     let mut line = [b'\n'; 33];
@@ -169,39 +178,30 @@ fn take_inputs(step: &mut Step, identity: &mut Identity) {
         return;
     };
     let mut space = [0; plan::INPUT_BYTES];
-    if let Some(name) = take(step, &directory, plan::NAME_INPUT, &mut space, inputs::host_name) {
+    if let Some(name) = given(step, plan::NAME_INPUT, take(&directory, plan::NAME_INPUT, &mut space, inputs::host_name))
+    {
         let _ = identity.name.extend_from_slice(name);
     }
     let [_, addresses, labels] = &mut identity.made;
-    if let Some(value) = take(step, &directory, plan::ADDRESSES_INPUT, &mut space, inputs::node_ip) {
-        *addresses = argument(plan::ADDRESSES_ARGUMENT, value);
+    for (input, start, parse, made) in [
+        (plan::ADDRESSES_INPUT, plan::ADDRESSES_ARGUMENT, inputs::node_ip as Parse, addresses),
+        (plan::LABELS_INPUT, plan::LABELS_ARGUMENT, inputs::labels, labels),
+    ] {
+        if let Some(value) = given(step, input, take(&directory, input, &mut space, parse)) {
+            *made = argument(start, value);
+        }
     }
-    if let Some(value) = take(step, &directory, plan::LABELS_INPUT, &mut space, inputs::labels) {
-        *labels = argument(plan::LABELS_ARGUMENT, value);
-    }
-    for (index, (input, given)) in plan::FILE_INPUTS.iter().zip(&mut identity.given).enumerate() {
-        match check_text(&directory, input.name.get()) {
-            Ok(()) => *given = true,
-            Err(Errno::NOENT) => {}
-            Err(errno) => {
-                step.degrade(Error::new(input.name, errno));
-                if index == plan::KUBECONFIG {
-                    return;
-                }
-            }
+    for input in plan::KUBECONFIGS {
+        let file = given(step, input.name, take_kubeconfig(&directory, input.name.get()));
+        if identity.kubeconfig.is_none() {
+            identity.kubeconfig = file.map(|file| (file, input.arguments));
         }
     }
 }
 
-/// What `parse` finds good of a file's bytes, read into `space`; names one that is not good.
-fn take<'a>(
-    step: &mut Step,
-    directory: &Fd,
-    name: Text,
-    space: &'a mut [u8],
-    parse: fn(&[u8]) -> Option<&[u8]>,
-) -> Option<&'a [u8]> {
-    match file::read_small(directory, name.get(), space).and_then(|bytes| parse(bytes).ok_or(Errno::INVAL)) {
+/// What is there and good; names what is there and not good.
+fn given<T>(step: &mut Step, name: Text, taken: rustix::io::Result<T>) -> Option<T> {
+    match taken {
         Ok(value) => Some(value),
         Err(Errno::NOENT) => None,
         Err(errno) => {
@@ -211,19 +211,16 @@ fn take<'a>(
     }
 }
 
-/// Looks whether a file is one that kubelet can read. Errors: ENODATA for an empty one; EILSEQ, E2BIG; of [`file::regular`].
-fn check_text(directory: &Fd, name: &CStr) -> rustix::io::Result<()> {
-    let file = file::regular(directory, name)?;
-    let (mut part, mut length) = ([0; 512], 0);
-    loop {
-        let got = read(&file, &mut part)?;
-        length += got;
-        if got == 0 {
-            return if length == 0 { Err(Errno::NODATA) } else { Ok(()) };
-        } else if !inputs::is_text(part.get(..got).unwrap_or(&[])) {
-            return Err(Errno::ILSEQ);
-        } else if length > plan::TEXT_BYTES {
-            return Err(Errno::TOOBIG);
-        }
-    }
+type Parse = fn(&[u8]) -> Option<&[u8]>;
+
+/// What `parse` finds good of a file's bytes, read into `space`. Errors: EINVAL for none; of [`file::read_small`].
+fn take<'a>(directory: &Fd, name: Text, space: &'a mut [u8], parse: Parse) -> rustix::io::Result<&'a [u8]> {
+    file::read_small(directory, name.get(), space).and_then(|bytes| parse(bytes).ok_or(Errno::INVAL))
+}
+
+/// A copy of a kubeconfig, which stays what it was found to be. Errors: EINVAL for none; of [`file::regular`] and
+/// [`Copy::of`].
+fn take_kubeconfig(directory: &Fd, name: &CStr) -> rustix::io::Result<Fd> {
+    let copy = Copy::of(&file::regular(directory, name)?, plan::KUBECONFIG_BYTES)?;
+    if copy.is(is_kubeconfig)? { Ok(copy.into_file()) } else { Err(Errno::INVAL) }
 }

@@ -26,14 +26,15 @@ pub fn node_ip(file: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Whether an address is of IPv6, and whether it is the unspecified one. The IPv6 form of an IPv4 address is none here: Go
-/// takes it for the latter. Not core's parser, which is 2.3 kB and can panic.
+/// Whether an address is of IPv6, and whether it is the unspecified one. The IPv6 form of an IPv4 address (RFC 4291, 2.5.5.2)
+/// is none here: Go takes it for the latter. Not core's parser, which is 2.3 kB and can panic.
 fn address(text: &[u8]) -> Option<(bool, bool)> {
-    let is_zero = |separator: u8| text.iter().all(|byte| *byte == b'0' || *byte == separator);
-    if text.contains(&b':') {
-        is_ipv6(text).then(|| (true, is_zero(b':')))
-    } else {
-        is_ipv4(text).then(|| (false, is_zero(b'.')))
+    if !text.contains(&b':') {
+        return is_ipv4(text).then(|| (false, text.iter().all(|byte| b"0.".contains(byte))));
+    }
+    match ipv6(text)? {
+        [0, 0, 0, 0, 0, 0xffff, _, _] => None,
+        groups => Some((true, groups == [0; 8])),
     }
 }
 
@@ -51,27 +52,28 @@ fn is_ipv4(text: &[u8]) -> bool {
 }
 
 /// Eight groups of up to four digits, of which `::` may stand for some, once (RFC 4291, 2.2).
-fn is_ipv6(text: &[u8]) -> bool {
+fn ipv6(text: &[u8]) -> Option<[u16; 8]> {
     let gap = text.windows(2).position(|pair| pair == b"::");
     let (before, after) = gap.and_then(|at| Some((text.get(..at)?, text.get(at + 2..)?))).unwrap_or((text, &[]));
-    match (groups(before), groups(after)) {
-        (Some(some), Some(more)) => {
-            if gap.is_some() {
-                some + more < 8
-            } else {
-                some == 8
-            }
-        }
-        _ => false,
-    }
+    let mut all = [0; 8];
+    let some = groups(before, |part| part.split(|byte| *byte == b':'), all.iter_mut())?;
+    let more = groups(after, |part| part.rsplit(|byte| *byte == b':'), all.iter_mut().rev())?;
+    (if gap.is_some() { some + more < 8 } else { some == 8 }).then_some(all)
 }
 
-/// How many groups with colons between; none where one is not good.
-fn groups(text: &[u8]) -> Option<usize> {
-    let good = |group: &[u8]| (1..=4).contains(&group.len()) && group.iter().all(u8::is_ascii_hexdigit);
+/// Reads groups with colons between into `slots`; how many. None where one is not good, or there are too many.
+fn groups<'a, 'b, Parts: Iterator<Item = &'a [u8]>>(
+    text: &'a [u8],
+    split: fn(&'a [u8]) -> Parts,
+    mut slots: impl Iterator<Item = &'b mut u16>,
+) -> Option<usize> {
     let mut count = 0;
-    for group in text.split(|byte| *byte == b':').filter(|_| !text.is_empty()) {
-        count += usize::from(good(group).then_some(true)?);
+    for group in split(text).filter(|_| !text.is_empty()) {
+        let slot = slots.next().filter(|_| (1..=4).contains(&group.len()))?;
+        for digit in group {
+            *slot = *slot << 4 | u16::try_from(char::from(*digit).to_digit(16)?).ok()?;
+        }
+        count += 1;
     }
     Some(count)
 }
@@ -102,7 +104,12 @@ fn may_have(prefix: &[u8], key: &[u8]) -> bool {
     !within(b"kubernetes.io") && !within(b"k8s.io")
         || within(b"kubelet.kubernetes.io")
         || within(b"node.kubernetes.io")
-        || OWN_LABELS.split(|byte| *byte == b' ').any(|own| own == key)
+        || is_listed(OWN_LABELS, key)
+}
+
+/// Whether a list with a blank between has that word.
+pub(super) fn is_listed(list: &[u8], word: &[u8]) -> bool {
+    !word.is_empty() && list.split(|byte| *byte == b' ').any(|listed| listed == word)
 }
 
 const OWN_LABELS: &[u8] = b"kubernetes.io/hostname kubernetes.io/os kubernetes.io/arch topology.kubernetes.io/zone \
@@ -123,15 +130,21 @@ fn is_subdomain(name: &[u8]) -> bool {
     })
 }
 
-/// Whether that can be part of a kubeconfig: no control characters but white space (YAML 1.2, 5.1).
-pub fn is_text(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| *byte >= b' ' || b"\t\n\r".contains(byte))
-}
-
 /// A machine's id as machine-id(5) has it, of a file's 32 digits and their line's end.
 pub fn machine_id(file: &[u8]) -> Option<&[u8]> {
     let id = file.strip_suffix(b"\n")?;
     (id.len() == 32 && is_hex(id) && id.iter().any(|digit| *digit != b'0')).then_some(id)
+}
+
+/// Eight digits of a host name by all of a machine's id: makers begin each of theirs alike.
+pub fn digits(id: &[u8]) -> [u8; 8] {
+    let mut digits = [0; 8];
+    for word in id.chunks_exact(8) {
+        for (digit, of) in digits.iter_mut().zip(word) {
+            *digit ^= char::from(*of).to_digit(16).and_then(|value| u8::try_from(value).ok()).unwrap_or(0);
+        }
+    }
+    digits.map(|digit| char::from_digit(digit.into(), 16).and_then(|digit| u8::try_from(digit).ok()).unwrap_or(b'0'))
 }
 
 fn is_hex(digits: &[u8]) -> bool {
@@ -194,6 +207,8 @@ mod tests {
             "10.0.2.15,::",
             "10.0.2.15,fd00::1,fd00::2",
             "::ffff:10.0.2.15",
+            "::ffff:a00:20f",
+            "10.0.2.15,0:0:0:0:0:ffff:a00:20f",
             "fe80::1%eth0",
             "[fd00::1]",
             "10.0.2.15/24",
@@ -261,12 +276,6 @@ mod tests {
     }
 
     #[test]
-    fn a_kubeconfig_is_text() {
-        assert!(is_text(b"apiVersion: v1\n\tkind: Config\r\n") && is_text("n\u{e4}me".as_bytes()));
-        assert!(!is_text(b"a\0b") && !is_text(b"\x1b[2J"));
-    }
-
-    #[test]
     fn machine_ids_are_32_digits_and_a_line_end() {
         let id = b"0123456789abcdef0123456789abcdef";
         assert_eq!(machine_id(b"0123456789abcdef0123456789abcdef\n"), Some(&id[..]));
@@ -301,6 +310,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn digits_are_by_the_whole_id() {
+        assert_eq!(&digits(b"4c4c4544004235108051b4c04f4d3732\n"), b"8312f3a6");
+        assert_ne!(digits(b"4c4c4544004235108051b4c04f4d3733\n"), digits(b"4c4c4544004235108051b4c04f4d3732\n"));
+        assert_eq!(&digits(b"0123456789abcdef0000000000000000"), b"88888888");
+    }
+
+    /// Go takes the IPv6 form of an IPv4 address for the latter.
+    fn is_taken(address: &std::net::IpAddr) -> bool {
+        !matches!(address, std::net::IpAddr::V6(address) if address.to_ipv4_mapped().is_some())
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic_or_are_passed_on_with_what_an_argument_cannot_have(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
@@ -310,12 +331,12 @@ mod tests {
             if labels_ok(&bytes) {
                 prop_assert!(bytes.iter().all(|byte| byte.is_ascii_graphic() || *byte == b'\n'));
             }
-            let _ = (is_text(&bytes), machine_id(&bytes), product_id(&bytes));
+            let _ = (digits(&bytes), machine_id(&bytes), product_id(&bytes));
         }
 
         #[test]
-        fn addresses_are_what_std_reads(text in "[0-9a-f:.]{1,20}|([0-9]{1,3}[.]){3}[0-9]{1,3}|([0-9a-f]{0,5}:){2,8}[0-9a-f]{0,4}") {
-            let std = text.parse::<std::net::IpAddr>().ok().filter(|address| address.is_ipv4() || !text.contains('.'));
+        fn addresses_are_what_std_reads(text in "[0-9a-f:.]{1,20}|([0-9]{1,3}[.]){3}[0-9]{1,3}|([0-9a-f]{0,5}:){2,8}[0-9a-f]{0,4}|(0:){0,5}(::)?ffff:[0-9a-f]{1,4}:[0-9a-f]{1,4}") {
+            let std = text.parse::<std::net::IpAddr>().ok().filter(is_taken).filter(|address| address.is_ipv4() || !text.contains('.'));
             prop_assert_eq!(node_ip(text.as_bytes()).is_some(), std.is_some());
             let unspecified = address(text.as_bytes()).map(|(_, unspecified)| unspecified);
             prop_assert_eq!(unspecified, std.map(|address| address.is_unspecified()));
@@ -325,7 +346,8 @@ mod tests {
         fn addresses_that_std_prints_are_taken(v4 in any::<[u8; 4]>(), v6 in any::<[u16; 8]>()) {
             let (v4, v6) = (std::net::Ipv4Addr::from(v4), std::net::Ipv6Addr::from(v6));
             let text = format!("{v4},{v6}");
-            prop_assert_eq!(node_ip(text.as_bytes()), Some(text.as_bytes()));
+            let good = is_taken(&v6.into()) && !v4.is_unspecified() && !v6.is_unspecified();
+            prop_assert_eq!(node_ip(text.as_bytes()), good.then_some(text.as_bytes()));
         }
     }
 }

@@ -11,6 +11,7 @@ mod identity;
 pub mod inputs;
 mod isolation;
 mod kernel;
+pub mod kubeconfig;
 mod modules;
 mod mounts;
 mod programs;
@@ -23,6 +24,7 @@ use rustix::io::write;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
 pub use cgroups::Cgroups;
+pub use data::Disk;
 pub use identity::Identity;
 pub use isolation::Isolation;
 pub use kernel::put as kernel_put;
@@ -47,8 +49,8 @@ pub struct Machine {
     pub isolation: Isolation,
     /// The hardware watchdog, where there is one.
     pub watchdog: Option<Fd>,
-    /// Whether /var is on a disk.
-    pub kept: bool,
+    /// The disk that /var is on, where there is one.
+    pub disk: Option<Disk>,
     /// Who it is.
     pub identity: Identity,
 }
@@ -92,7 +94,7 @@ const STEPS: [(Text, Run); 12] = [
     (t(c"programs"), |step, machine| programs::check(step, &mut machine.programs)),
     (t(c"modules"), |step, machine| modules::load_early(step, &mut machine.watchdog)),
     (t(c"kernel"), |step, _| kernel::set(step)),
-    (t(c"data"), |step, machine| data::mount(step, &mut machine.kept)),
+    (t(c"data"), |step, machine| data::mount(step, &mut machine.disk)),
     (t(c"identity"), |step, machine| identity::set(step, machine)),
     (t(c"cgroups"), |step, machine| cgroups::make(step, &mut machine.cgroups)),
     (t(c"isolation"), |step, machine| isolation::decide(step, &mut machine.isolation)),
@@ -137,7 +139,7 @@ pub fn boot() -> Option<Machine> {
         cgroups: Cgroups::default(),
         isolation: Isolation::default(),
         watchdog: None,
-        kept: false,
+        disk: None,
         identity: Identity::default(),
     };
     for (at, (name, run)) in (1u64..).zip(STEPS) {

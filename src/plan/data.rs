@@ -23,6 +23,8 @@ pub const DATA_FLAGS: MountFlags = SAFE;
 
 /// How long after power-on one may still come. A machine that has none waits until then.
 pub const DATA_BY: Millis = 12_000;
+/// The least time it is waited for, where the kernel took longer than that to start.
+pub const DATA_WITHIN: Millis = 3_000;
 
 /// Directories of the data disk, made when missing: (path below the disk's root, mode), parents first.
 pub const DATA_DIRECTORIES: &[(Text, u16)] = &[
@@ -66,16 +68,15 @@ pub const SAVE_EVERY: Millis = 3_600_000;
 pub const MACHINE_ID: &CStr = c"machine-id";
 /// What the machine's maker says is its id.
 pub const PRODUCT_ID: &CStr = c"/sys/class/dmi/id/product_uuid";
-/// The host name where none is given: this, and as many digits of the machine's id.
+/// The host name where none is given: this, and 8 digits by the machine's id.
 pub const HOSTNAME: &[u8] = b"kios-";
-/// Their number.
-pub const HOSTNAME_DIGITS: usize = 8;
 /// The day init was built, in seconds since 1970: no clock shows less.
 pub const CLOCK_FIRST: u64 = number(env!("KIOS_BUILD_DAY").as_bytes());
 /// No clock shows more: thirty years later.
 pub const CLOCK_LAST: u64 = CLOCK_FIRST + 30 * 365 * 86_400;
 
-/// Directory of what kubelet takes from the data disk: each a file that is used as it is at boot, or left out.
+/// Directory of what kubelet takes from the data disk: each a file that is used as it is at boot, or left out. No program that
+/// kubelet is to run is among it: those are of the image alone.
 pub const INPUT_DIRECTORY: &CStr = c"/etc/kubernetes";
 /// The host name, which is also the Node's.
 pub const NAME_INPUT: Text = t(c"hostname");
@@ -96,29 +97,17 @@ pub const ARGUMENT_BYTES: usize = 1_024;
 const_assert!(
     NAME_ARGUMENT.len() + INPUT_BYTES <= ARGUMENT_BYTES && LABELS_ARGUMENT.len() + INPUT_BYTES <= ARGUMENT_BYTES
 );
-/// Bytes of the longest file of those that kubelet reads itself.
-pub const TEXT_BYTES: usize = 65_536;
-/// Those, with kubelet's arguments where one is there. What a provider of credentials runs is of the image alone.
-pub const FILE_INPUTS: [Input; 3] = [
-    Input {
-        name: t(c"credential-providers.yaml"),
-        arguments: &[
-            c"--image-credential-provider-config=/etc/kubernetes/credential-providers.yaml",
-            c"--image-credential-provider-bin-dir=/usr/lib/kios/credential-providers",
-        ],
-    },
-    Input { name: t(c"kubelet.conf"), arguments: &[c"--kubeconfig=/etc/kubernetes/kubelet.conf"] },
+/// The ways into a cluster: the first of these kubeconfigs that is there and good is kubelet's. It has the bytes that were
+/// looked at, at descriptor 9; the one that it makes from the other it has for itself, and makes it anew at each start.
+pub const KUBECONFIGS: [Input; 2] = [
+    Input { name: t(c"kubelet.conf"), arguments: &[c"--kubeconfig=/proc/self/fd/9"] },
     Input {
         name: t(c"bootstrap-kubelet.conf"),
-        arguments: &[
-            c"--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf",
-            // Which kubelet makes.
-            c"--kubeconfig=/etc/kubernetes/kubelet.conf",
-        ],
+        arguments: &[c"--bootstrap-kubeconfig=/proc/self/fd/9", c"--kubeconfig=/kios/kubelet.conf"],
     },
 ];
-/// Index of the file that the one after it is there to make: where it is no good, that is left out too.
-pub const KUBECONFIG: usize = 1;
+/// Bytes of the longest of them.
+pub const KUBECONFIG_BYTES: usize = 65_536;
 
 /// Links made at boot: (target, link). Those in /dev are what devtmpfs leaves out.
 pub const LINKS: &[(Text, Text)] = &[

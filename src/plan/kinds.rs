@@ -75,11 +75,11 @@ pub enum Watch {
     Asked,
 }
 
-/// A file of the data disk that a service takes by path.
+/// A file of the data disk that kubelet reads.
 pub struct Input {
     /// Name in its directory.
     pub name: Text,
-    /// Arguments where it is there.
+    /// kubelet's arguments where it is used.
     pub arguments: &'static [&'static CStr],
 }
 

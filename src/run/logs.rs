@@ -90,7 +90,7 @@ pub fn start(machine: &Machine) -> Result<Pid> {
     if let Some(pid) = process::fork().during(c"fork")? {
         return Ok(pid);
     }
-    let (entered, kept) = (machine.isolation.enter(), machine.kept);
+    let (entered, kept) = (machine.isolation.enter(), machine.disk.is_some());
     // Its own end to write would keep its pipe open.
     log::close();
     stay();

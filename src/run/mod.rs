@@ -40,12 +40,15 @@ pub enum Token {
     Notify(usize),
     /// The bus has something to do.
     Bus(Source),
+    /// The kernel found an error in the data disk's file system.
+    Disk,
     /// An input device has events; by index.
     Input(usize),
 }
 
 /// Numbers of input devices in epoll's data begin here; of the bus's descriptors, there; of services one above zero.
 const INPUT_BASE: usize = 16;
+const DISK: usize = 15;
 const BUS_BASE: usize = 8;
 
 impl Token {
@@ -55,6 +58,7 @@ impl Token {
             Token::Signals => 0,
             Token::Notify(index) => index as u64 + 1,
             Token::Bus(source) => BUS_BASE as u64 + source as u64,
+            Token::Disk => DISK as u64,
             Token::Input(index) => (INPUT_BASE + index) as u64,
         })
     }
@@ -65,7 +69,8 @@ impl Token {
             number if number < BUS_BASE => Token::Notify(number - 1),
             BUS_BASE => Token::Bus(Source::Listener),
             number if number == BUS_BASE + 1 => Token::Bus(Source::Peer),
-            number if number < INPUT_BASE => Token::Bus(Source::Lock),
+            number if number < DISK => Token::Bus(Source::Lock),
+            DISK => Token::Disk,
             number => Token::Input(number - INPUT_BASE),
         }
     }
@@ -113,7 +118,7 @@ impl Ending {
 /// Starts the services and keeps them alive until an end is asked for and the pods have ended: a second request, or the
 /// plan's limit, gives them up. None where the loop cannot run; a line says why.
 pub fn run(machine: &Machine) -> Option<(Supervisor, Ending)> {
-    let mut services = Supervisor::new(machine.kept);
+    let mut services = Supervisor::new(machine.disk.is_some());
     match watch(machine, &mut services) {
         Ok(ending) => Some((services, ending)),
         Err(error) => {
@@ -134,6 +139,12 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
         if let Err(error) = added.during(c"watch input") {
             report::degraded(&error);
         }
+    }
+    let disk = machine.disk.as_ref().and_then(|disk| disk.errors.as_ref());
+    if let Some(errors) = disk
+        && let Err(error) = epoll::add(&epoll, errors, Token::Disk.data(), epoll::EventFlags::IN).during(c"watch disk")
+    {
+        report::degraded(&error);
     }
     let mut feeding = machine.watchdog.as_ref().map(Feeding::begin);
     services.tend(machine, &epoll, now());
@@ -177,6 +188,11 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
                 }
                 Token::Notify(index) => services.hear(index, &epoll, woke),
                 Token::Bus(source) => services.serve(source, &epoll, woke),
+                Token::Disk => {
+                    // The first says it all: from then on nothing is written.
+                    let _ = disk.map(|errors| epoll::delete(&epoll, errors));
+                    report::line().text(c"data disk has an error, and is written no more (degraded)").send();
+                }
                 Token::Input(index) => {
                     let Some(Some(input)) = inputs.get(index) else { continue };
                     match power::pressed(input) {

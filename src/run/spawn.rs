@@ -45,6 +45,9 @@ pub fn start(index: usize, service: &plan::Service, machine: &Machine) -> Result
         machine.cgroups.enter(service)?;
         prepare(&files.config, &sockets, &into, &machine.isolation)?;
         if index == plan::KUBELET {
+            if let Some(kubeconfig) = machine.identity.kubeconfig() {
+                stdio::install(kubeconfig.as_fd(), Fixed::Kubeconfig, true).during(c"dup")?;
+            }
             let arguments = machine.identity.arguments(service.arguments);
             return Ok(process::execute(&files.program, &arguments, service.environment));
         }

@@ -1,32 +1,45 @@
 //! Block devices and ext4.
 
-use linux_raw_sys::general::__NR_ioctl;
+use linux_raw_sys::general::{__NR_fanotify_init, __NR_fanotify_mark};
 use linux_raw_sys::ioctl::BLKGETSIZE64;
 use rustix::fd::AsRawFd;
 use rustix::io::Result;
 
 use super::arch::syscall;
 use super::fd::Fd;
-use super::{check, fd_argument};
+use super::{check, fd_argument, ioctl};
 
 /// `_IOW('f', 16, __u64)` (linux/ext4.h).
 const EXT4_IOC_RESIZE_FS: u32 = 0x4008_6610;
 
 /// Bytes of a block device. Errors: ENOTTY for what is none.
 pub fn bytes(device: &Fd) -> Result<u64> {
-    let mut bytes = 0;
-    ioctl(device, BLKGETSIZE64, &mut bytes)?;
+    let mut bytes = 0u64;
+    // SAFETY: it writes a 64-bit number.
+    unsafe { ioctl(device, BLKGETSIZE64, &mut bytes) }?;
     Ok(bytes)
 }
 
 /// Has the mounted ext4 file system of which `root` is a directory grow to that many blocks; already made ones change nothing.
 /// Errors: EPERM, EROFS, ENOSPC, EOPNOTSUPP for one without room for more descriptors.
 pub fn grow(root: &Fd, mut blocks: u64) -> Result<()> {
-    ioctl(root, EXT4_IOC_RESIZE_FS, &mut blocks)
+    // SAFETY: it reads a 64-bit number.
+    unsafe { ioctl(root, EXT4_IOC_RESIZE_FS, &mut blocks) }
 }
 
-fn ioctl(file: &Fd, request: u32, number: &mut u64) -> Result<()> {
-    let arguments = [fd_argument(file.as_raw_fd()), request as usize, (&raw mut *number).expose_provenance(), 0, 0, 0];
-    // SAFETY: both requests read or write one 64-bit number, which `number` is.
-    check(unsafe { syscall(__NR_ioctl, arguments) }).map(|_| ())
+/// linux/fanotify.h: FAN_CLOEXEC, FAN_NONBLOCK, FAN_REPORT_FID.
+const REPORT: usize = 0x1 | 0x2 | 0x200;
+/// FAN_MARK_ADD, FAN_MARK_FILESYSTEM.
+const MARK: usize = 0x1 | 0x100;
+const FAN_FS_ERROR: usize = 0x8000;
+
+/// A descriptor that can be read once the kernel finds an error in the file system of which `root` is a directory
+/// (fanotify(7), FAN_FS_ERROR). Errors: of fanotify_init(2) and fanotify_mark(2).
+pub fn errors(root: &Fd) -> Result<Fd> {
+    // SAFETY: touches no memory.
+    let events = Fd::from_answer(unsafe { syscall(__NR_fanotify_init, [REPORT, 0, 0, 0, 0, 0]) })?;
+    let (group, of) = (fd_argument(events.as_raw_fd()), fd_argument(root.as_raw_fd()));
+    // SAFETY: no path is given; touches no memory.
+    check(unsafe { syscall(__NR_fanotify_mark, [group, MARK, FAN_FS_ERROR, of, 0, 0]) })?;
+    Ok(events)
 }

@@ -10,6 +10,7 @@ pub mod disk;
 pub mod fd;
 pub mod file;
 pub mod landlock;
+pub mod memory;
 pub mod mount;
 pub mod net;
 pub mod process;
@@ -20,7 +21,7 @@ pub mod stdio;
 pub mod text;
 pub mod watchdog;
 
-use rustix::fd::RawFd;
+use rustix::fd::{AsRawFd, RawFd};
 use rustix::io::{Errno, Result};
 
 /// Turns the kernel's raw answer into a result: -4095..=-1 is a negated errno (syscall(2)).
@@ -33,6 +34,17 @@ fn errno(answer: isize) -> Errno {
     // In range, so that the assertion in the constructor is compiled away.
     let number = answer.wrapping_neg() & 0xfff;
     i32::try_from(number.max(1)).map_or(Errno::INVAL, Errno::from_raw_os_error)
+}
+
+/// ioctl(2) with a pointer to what the request reads or writes.
+///
+/// # Safety
+/// `what` is of the request's type.
+unsafe fn ioctl<T>(file: &fd::Fd, request: u32, what: &mut T) -> Result<()> {
+    let arguments =
+        [fd_argument(file.as_raw_fd()), request as usize, core::ptr::from_mut(what).expose_provenance(), 0, 0, 0];
+    // SAFETY: the caller's word; `what` outlives the call.
+    check(unsafe { arch::syscall(linux_raw_sys::general::__NR_ioctl, arguments) }).map(|_| ())
 }
 
 /// A descriptor as a system call's argument; the sign extension is what the kernel's int parameter drops again.

@@ -3,8 +3,8 @@
 use core::ffi::CStr;
 use core::mem::size_of;
 use linux_raw_sys::general::{
-    __NR_accept4, __NR_bind, __NR_connect, __NR_getsockopt, __NR_ioctl, __NR_listen, __NR_recvmsg, __NR_sendmsg,
-    __NR_setsockopt, __NR_socket, O_CLOEXEC, O_NONBLOCK, iovec,
+    __NR_accept4, __NR_bind, __NR_connect, __NR_getsockopt, __NR_listen, __NR_recvmsg, __NR_sendmsg, __NR_setsockopt,
+    __NR_socket, O_CLOEXEC, O_NONBLOCK, iovec,
 };
 use linux_raw_sys::ioctl::{SIOCGIFFLAGS, SIOCSIFFLAGS};
 use linux_raw_sys::net::{
@@ -18,7 +18,7 @@ use static_assertions::const_assert_eq;
 
 use super::arch::syscall;
 use super::fd::Fd;
-use super::{check, fd_argument};
+use super::{check, fd_argument, ioctl};
 
 /// Interface is up (netdevice(7)).
 const IFF_UP: u16 = 1;
@@ -47,10 +47,8 @@ pub fn loopback_up() -> Result<()> {
     let socket = socket(AF_INET, SOCK_DGRAM, 0)?;
     let mut request = InterfaceFlags { name: *b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0", flags: 0, rest: [0; 22] };
     for number in [SIOCGIFFLAGS, SIOCSIFFLAGS] {
-        let arguments =
-            [fd_argument(socket.as_raw_fd()), number as usize, (&raw mut request).expose_provenance(), 0, 0, 0];
-        // SAFETY: both requests read and write one struct ifreq, which `request` is, in layout and in size.
-        check(unsafe { syscall(__NR_ioctl, arguments) })?;
+        // SAFETY: both read and write one struct ifreq, which `request` is, in layout and in size.
+        unsafe { ioctl(&socket, number, &mut request) }?;
         request.flags |= IFF_UP;
     }
     Ok(())

@@ -1,14 +1,11 @@
 //! The kernel's random numbers (random(4)).
 
 use core::ffi::CStr;
-use linux_raw_sys::general::__NR_ioctl;
 use linux_raw_sys::ioctl::RNDADDENTROPY;
-use rustix::fd::AsRawFd;
 use rustix::fs::{CWD, OFlags};
-use rustix::io::{Errno, Result};
+use rustix::io::{Errno, Result, write};
 
-use super::arch::syscall;
-use super::{check, fd_argument, file};
+use super::{file, ioctl};
 use crate::plan::SEED_BYTES;
 
 const DEVICE: &CStr = c"/dev/random";
@@ -21,15 +18,17 @@ struct Entropy {
     seed: [u8; SEED_BYTES],
 }
 
+/// Mixes in bytes that count for nothing, whoever knows them. Errors: of open(2).
+pub fn mix(bytes: &[u8]) -> Result<()> {
+    write(file::open(CWD, DEVICE, OFlags::WRONLY)?, bytes).map(|_| ())
+}
+
 /// Adds a seed that nobody else knows, every bit of which counts as one of entropy. Errors: EINVAL for one of another length;
 /// of open(2).
 pub fn credit(seed: &[u8]) -> Result<()> {
     let seed: [u8; SEED_BYTES] = seed.try_into().map_err(|_| Errno::INVAL)?;
     let bytes = i32::try_from(SEED_BYTES).unwrap_or(0);
-    let entropy = Entropy { bits: bytes * 8, bytes, seed };
     let device = file::open(CWD, DEVICE, OFlags::WRONLY)?;
-    let arguments =
-        [fd_argument(device.as_raw_fd()), RNDADDENTROPY as usize, (&raw const entropy).expose_provenance(), 0, 0, 0];
-    // SAFETY: the kernel reads the header and the `bytes` after it, all of which `entropy` has.
-    check(unsafe { syscall(__NR_ioctl, arguments) }).map(|_| ())
+    // SAFETY: it reads the header and the `bytes` after it, all of which are there.
+    unsafe { ioctl(&device, RNDADDENTROPY, &mut Entropy { bits: bytes * 8, bytes, seed }) }
 }

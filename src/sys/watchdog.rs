@@ -1,13 +1,10 @@
 //! The hardware watchdog (Documentation/watchdog/watchdog-api.rst): resets a machine whose init no longer runs.
 
-use linux_raw_sys::general::__NR_ioctl;
 use linux_raw_sys::ioctl::{WDIOC_GETPRETIMEOUT, WDIOC_GETTIMEOUT, WDIOC_SETTIMEOUT};
-use rustix::fd::AsRawFd;
 use rustix::io::{Result, write};
 
-use super::arch::syscall;
 use super::fd::Fd;
-use super::{check, fd_argument};
+use super::ioctl;
 
 /// Feeds it: any byte but V does.
 pub fn feed(device: &Fd) {
@@ -34,8 +31,7 @@ pub fn set_timeout(device: &Fd, seconds: i32) -> u64 {
 
 /// A request that takes an int, and answers with one. Errors: ENOTTY, EOPNOTSUPP, EINVAL.
 fn exchange(device: &Fd, request: u32, mut value: i32) -> Result<i32> {
-    let address = (&raw mut value).expose_provenance();
     // SAFETY: each of the requests reads or writes one int, or both.
-    check(unsafe { syscall(__NR_ioctl, [fd_argument(device.as_raw_fd()), request as usize, address, 0, 0, 0]) })?;
+    unsafe { ioctl(device, request, &mut value) }?;
     Ok(value)
 }

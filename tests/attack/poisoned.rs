@@ -59,8 +59,7 @@ fn poisoned_data_disk() {
         // A directory that leads elsewhere: nothing of such a disk is used.
         change(&disk, &["unlink /var/log", "symlink /var/log /run"].map(String::from));
         let mut vm = boot(scenario).option("--data", &disk).start();
-        vm.wait_for("kubelet ready");
-        vm.wait_for("late modules: ");
+        vm.wait_up();
         let lines = vm.lines();
         check_boot(scenario, &lines, &["9/12 data "]);
         check_order(&lines, &["running from memory", "(degraded: var/log: ELOOP)", "containerd ready"]);

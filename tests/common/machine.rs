@@ -58,7 +58,7 @@ impl Machine {
             let kubelet = self.service(index).expect("kubelet");
             let id = fs::read_to_string(kubelet.sees("/kios/machine-id")).unwrap();
             assert_eq!(id.len(), 33);
-            arguments.push(format!("--hostname-override=kios-{}", &id[..8]));
+            arguments.push(format!("--hostname-override={}", name_of(&id)));
         }
         arguments
     }
@@ -171,4 +171,10 @@ fn remove(path: &Path) -> std::io::Result<()> {
         }
     }
     fs::remove_dir(path)
+}
+
+/// The host name by a machine's id.
+pub fn name_of(id: &str) -> String {
+    let digits = kios_init::boot::inputs::digits(id.as_bytes());
+    format!("kios-{}", std::str::from_utf8(&digits).unwrap())
 }

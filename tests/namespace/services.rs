@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::boot::strings;
-use crate::common::machine::{Machine, now};
+use crate::common::machine::{Machine, name_of, now};
 use crate::common::process::Process;
 use crate::common::setup::{Setup, text};
 
@@ -131,7 +131,7 @@ fn sockets_are_in_their_own_namespace_only() {
         found.retain(|name| !files.iter().any(|file| name == file));
         assert_eq!(found, all);
         let [hosts, id] = files.map(|file| fs::read_to_string(process.sees(&format!("/kios/{file}"))).unwrap());
-        let name = format!("kios-{}", &id[..8]);
+        let name = name_of(&id);
         assert_eq!(hosts, format!("127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost\n"));
         for name in all {
             assert!(fs::metadata(process.sees(&format!("/kios/{name}"))).unwrap().file_type().is_socket());

@@ -13,10 +13,11 @@ use crate::vm::{Vm, boot, scratch};
 
 /// Boots the disk with the clock that the machine's battery kept.
 fn booted(scenario: &Scenario, disk: &Path, clock: &str) -> Vm {
-    let vm = boot(scenario).option("--data", disk).port().qemu(&["-rtc", &format!("base={clock}")]).start();
-    for line in ["kubelet ready", "late modules: "] {
-        vm.wait_for(line);
-    }
+    // The kernel notes whenever it is given a seed, from its own start on.
+    let trace = "ftrace=function ftrace_filter=random_ioctl";
+    let boot = boot(scenario).option("--data", disk).option("--append", trace).port();
+    let vm = boot.qemu(&["-rtc", &format!("base={clock}")]).start();
+    vm.wait_up();
     vm
 }
 
@@ -34,6 +35,11 @@ fn arguments(vm: &mut Vm) -> Vec<String> {
         assert_eq!(lines.next(), Some(argument.to_str().unwrap()));
     }
     lines.map(str::to_owned).collect()
+}
+
+/// How often the kernel was given a seed.
+fn credited(vm: &mut Vm) -> String {
+    vm.sh("grep -c ' random_ioctl' /host/sys/kernel/tracing/trace || true")
 }
 
 /// The seconds that init's line about the clock has it set to; none where it says nothing.
@@ -64,10 +70,11 @@ fn identity_and_inputs() {
         assert_eq!(first, kios_init::plan::CLOCK_FIRST);
         let id = vm.sh("cat /host/var/lib/kios/machine-id");
         assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
-        let name = format!("kios-{}", &id[..8]);
+        let name = name_of(&id);
         assert_eq!(vm.sh("hostname"), name);
         assert_eq!(arguments(vm), [format!("--hostname-override={name}")]);
         assert_eq!(vm.sh("stat -c '%a %u %s' /host/var/lib/kios/*"), "600 0 33\n600 0 32");
+        assert_eq!(credited(vm), "0", "there was no seed");
         vm.sh("until grep -q 'worker start' /host/var/lib/work/marks; do sleep 0.2; done");
         let (kept, layers) = (vm.sh(KEPT), unpacked(vm));
         scenario.note(&format!("kept: {kept:?} {layers:?}"));
@@ -78,10 +85,12 @@ fn identity_and_inputs() {
 
         let (host, address, labels, config) =
             (scratch("host"), scratch("address"), scratch("labels"), scratch("config"));
+        fs::write(&config, kubeconfig()).unwrap();
         fs::write(&host, "edge-7.example\n").unwrap();
         fs::write(&address, "10.0.2.15,fd00::15").unwrap();
         fs::write(&labels, "example.com/rack=r-7\nnode.kubernetes.io/instance-type=\n").unwrap();
-        change(&disk, &[put("node-ip", &address), put("node-labels", &labels)]);
+        let put_all = [put("node-ip", &address), put("node-labels", &labels), put("bootstrap-kubelet.conf", &config)];
+        change(&disk, &put_all);
         let vm = &mut booted(scenario, &disk, "1970-01-01");
         check_boot(scenario, &vm.lines(), &[]);
         let second = clock_set(vm).expect("a clock in 1970 is not believed");
@@ -94,28 +103,32 @@ fn identity_and_inputs() {
             &format!("--hostname-override={name}"),
             "--node-ip=10.0.2.15,fd00::15",
             "--node-labels=example.com/rack=r-7,node.kubernetes.io/instance-type=",
+            "--bootstrap-kubeconfig=/proc/self/fd/9",
+            "--kubeconfig=/kios/kubelet.conf",
         ];
+        // With no API server there: pods run all the same.
         assert_eq!(arguments(vm), taken);
+        assert_eq!(credited(vm), "1", "the seed of the boot before, once");
         assert_eq!(vm.sh(KEPT), kept);
         assert!(unpacked(vm).iter().all(|layer| layers.contains(layer)), "unpacked again: not of {layers:?}");
         assert_ne!(vm.sh("base64 /host/var/lib/kios/seed"), seed);
         // What pods make of it changes nothing until the machine starts again.
         let from = vm.here();
-        vm.sh("hostname intruder && rm /host/etc/kubernetes/node-labels && kill -KILL $(pidof kubelet)");
+        let files = "/host/etc/kubernetes/node-labels /host/etc/kubernetes/bootstrap-kubelet.conf";
+        vm.sh(&format!("hostname intruder && rm {files} && kill -KILL $(pidof kubelet)"));
         vm.wait_after(from, "kubelet ready");
         assert_eq!(arguments(vm), taken);
         power_off(scenario, vm);
 
         fs::write(&host, "edge-7\r\n").unwrap();
         fs::write(&labels, "example.com/rack=r-7\nnode-role.kubernetes.io/control-plane=\n").unwrap();
-        fs::write(&config, "# \n".repeat(30_000)).unwrap();
+        fs::write(&config, kubeconfig() + &"# \n".repeat(30_000)).unwrap();
         let change_all = [
             put("hostname", &host),
             "rm /etc/kubernetes/node-ip".into(),
             put("node-labels", &labels),
-            put("credential-providers.yaml", &config),
             "symlink /etc/kubernetes/kubelet.conf /etc/hosts".into(),
-            put("bootstrap-kubelet.conf", &address),
+            put("bootstrap-kubelet.conf", &config),
             "rm /var/lib/kios/machine-id".into(),
             format!("write {} /var/lib/kios/machine-id", host.display()),
             "cd /etc/kubernetes".into(),
@@ -131,7 +144,7 @@ fn identity_and_inputs() {
                 "hostname: EINVAL",
                 "node-ip: EINVAL",
                 "node-labels: EINVAL",
-                "credential-providers.yaml: E2BIG",
+                "bootstrap-kubelet.conf: E2BIG",
                 "kubelet.conf: ELOOP",
             ],
         );
@@ -139,19 +152,34 @@ fn identity_and_inputs() {
         // The machine's id was none: it has another one, and by it another name.
         let other = vm.sh("cat /host/var/lib/kios/machine-id");
         assert!(other.len() == 32 && other != id, "{other}");
-        assert_eq!(arguments(vm), [format!("--hostname-override=kios-{}", &other[..8])]);
+        assert_eq!(arguments(vm), [format!("--hostname-override={}", name_of(&other))]);
         assert_eq!(vm.sh(KEPT), kept.replace(&id, &other));
-        power_off(scenario, vm);
-        check_clean(&disk);
+        // Last, since nothing is written from then on.
+        vm.attempt("echo 1 >/host/sys/fs/ext4/vda/trigger_fs_error");
+        vm.wait_for("data disk has an error, and is written no more (degraded)");
+        vm.press_power();
+        assert_eq!(vm.end().0, 0);
+        check_order(&vm.lines(), &["is written no more", "stopping for power-off", "power-off"]);
+        // It says that it mended something: the flag.
+        let fsck = Command::new("/usr/sbin/e2fsck").args(["-f", "-p"]).arg(&disk).status().unwrap();
+        assert_eq!(fsck.code(), Some(1));
         assert_eq!(read(&disk, "/var/lib/kios/machine-id").trim(), other);
         fs::remove_file(disk).unwrap();
     });
 }
 
+/// The host name by a machine's id.
+fn name_of(id: &str) -> String {
+    let words =
+        id.as_bytes().chunks(8).map(|word| u32::from_str_radix(std::str::from_utf8(word).unwrap(), 16).unwrap());
+    format!("kios-{:08x}", words.fold(0, |all, word| all ^ word))
+}
+
 /// Bytes of the device that the disk below is on.
 const DEVICE: u64 = 1 << 30;
 
-/// A disk with a new file system that comes while it is waited for, and is smaller than its device.
+/// A disk with a new file system that comes while it is waited for, and is smaller than its device. On a machine that has no
+/// clock of its own.
 #[test]
 fn late_and_small_data_disk() {
     scenario("late_and_small_data_disk", ROOM, |scenario| {
@@ -164,13 +192,13 @@ fn late_and_small_data_disk() {
         let mut vm = boot(scenario)
             .option("--data", &blank)
             .qemu(&["-device", "virtio-scsi-pci,id=scsi", "-drive", &drive])
+            .qemu(&["-machine", "microvm,rtc=off,pcie=on,acpi=on"])
             .start();
         vm.wait_for("waiting for the data disk");
         vm.ask(r#"{"execute":"device_add","arguments":{"driver":"scsi-hd","bus":"scsi.0","drive":"late"}}"#);
-        for line in ["kubelet ready", "late modules: "] {
-            vm.wait_for(line);
-        }
+        vm.wait_up();
         check_boot(scenario, &vm.lines(), &[]);
+        assert_eq!(clock_set(&vm), Some(kios_init::plan::CLOCK_FIRST));
         check_order(
             &vm.lines(),
             &["waiting for the data disk", "data disk /dev/sda", "data disk grown to 1024 MiB", "9/12 data "],
@@ -208,7 +236,7 @@ fn partition_with_errors_and_another_disk() {
         let _ = (fs::remove_file(&disk), fs::remove_dir_all(&files));
         fs::create_dir_all(files.join("etc/kubernetes")).unwrap();
         fs::write(files.join("etc/kubernetes/hostname"), "edge-7.example\n").unwrap();
-        fs::write(files.join("etc/kubernetes/kubelet.conf"), KUBECONFIG).unwrap();
+        fs::write(files.join("etc/kubernetes/kubelet.conf"), kubeconfig()).unwrap();
         fs::File::create(&disk).unwrap().set_len(DEVICE).unwrap();
         let partitions = "printf 'label: gpt\\nstart=2048, name=kios-data\\n' | /usr/sbin/sfdisk -q \"$0\"";
         run(Command::new("sh").args(["-c", partitions]).arg(&disk));
@@ -220,22 +248,18 @@ fn partition_with_errors_and_another_disk() {
         let nvme = ["-drive", &drive, "-device", "nvme,serial=data,drive=nvme"];
 
         let mut vm = boot(scenario).option("--data", &blank).qemu(&nvme).start();
-        for line in ["kubelet ready", "late modules: "] {
-            vm.wait_for(line);
-        }
+        vm.wait_up();
         check_boot(scenario, &vm.lines(), &["data disk has errors: check it with e2fsck"]);
         check_order(&vm.lines(), &["data disk /dev/nvme0n1p1", "data disk has errors", "host name edge-7.example"]);
         power_off(scenario, &mut vm);
         assert_eq!(bytes(&within), 64 << 20, "the kernel grows none that has errors");
         let log = run(Command::new("/usr/sbin/debugfs").args(["-R", "cat /var/log/kubelet.log", &within]));
-        assert!(!log.contains("Standalone mode"), "no kubeconfig");
+        assert!(log.contains("127.0.0.1:1"), "no kubeconfig");
 
         // A second one: which it is nobody can say, and both are as they were.
         let before = fs::read(&disk).unwrap();
         let mut vm = boot(scenario).qemu(&nvme).start();
-        for line in ["kubelet ready", "late modules: "] {
-            vm.wait_for(line);
-        }
+        vm.wait_up();
         check_boot(scenario, &vm.lines(), &["(degraded: two data disks: ENOTUNIQ)"]);
         assert!(vm.has("running from memory"));
         power_off(scenario, &mut vm);
@@ -244,6 +268,12 @@ fn partition_with_errors_and_another_disk() {
     });
 }
 
-/// An API server that nobody is.
-const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters:\n- name: c\n  cluster: {server: 'https://127.0.0.1:1'}\n\
-    contexts:\n- name: c\n  context: {cluster: c, user: u}\nusers:\n- name: u\n  user: {token: t}\n";
+/// Of an API server that nobody is.
+fn kubeconfig() -> String {
+    let lines = [
+        "apiVersion: v1\nclusters:\n- cluster:\n    server: https://127.0.0.1:1\n  name: c\ncontexts:\n- context:",
+        "    cluster: c\n    user: u\n  name: c\ncurrent-context: c\nkind: Config\nusers:\n- name: u\n  user:",
+        "    token: 07401b.f395accd246ae52d\n",
+    ];
+    lines.join("\n")
+}

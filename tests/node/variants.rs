@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::process::Command;
 
 use crate::attack;
+use crate::ending::change;
 use crate::gate::{ROOM, Scenario, scenario};
 use crate::image::{initramfs, run};
 use crate::lines::{check_boot, check_order, check_stop, of_init, power_off};
@@ -77,8 +78,7 @@ fn no_data_disk() {
         let disk = scratch("blank.disk");
         fs::write(&disk, vec![0; 1 << 20]).unwrap();
         let mut vm = boot(scenario).option("--data", &disk).start();
-        vm.wait_for("kubelet ready");
-        vm.wait_for("late modules: ");
+        vm.wait_up();
         let lines = vm.lines();
         check_boot(scenario, &lines, &["9/12 data "]);
         check_order(&lines, &["running from memory", "(degraded: no data disk: ENODEV)", "containerd ready"]);
@@ -87,29 +87,35 @@ fn no_data_disk() {
     });
 }
 
+/// One whose superblock has a wrong checksum, and one for which the kernel would wait for a day and a half (multiple mount
+/// protection, fs/ext4/mmp.c).
 #[test]
 fn damaged_data_disk() {
     scenario("damaged_data_disk", ROOM, |scenario| {
-        let disk = scratch("damaged.ext4");
-        let _ = fs::remove_file(&disk);
-        let made = fs::File::create(&disk).unwrap();
-        made.set_len(32 << 20).unwrap();
-        run(Command::new("/usr/sbin/mkfs.ext4").args(["-q", "-F", "-L", "kios-data"]).arg(&disk));
+        let (damaged, waiting) = (scratch("damaged.ext4"), scratch("waiting.ext4"));
+        for (disk, feature) in [(&damaged, "^mmp"), (&waiting, "mmp")] {
+            let _ = fs::remove_file(disk);
+            fs::File::create(disk).unwrap().set_len(32 << 20).unwrap();
+            let mut mkfs = Command::new("/usr/sbin/mkfs.ext4");
+            run(mkfs.args(["-q", "-F", "-L", "kios-data", "-O", feature]).arg(disk));
+        }
         // The last word of the superblock is its checksum (ext4: Documentation/filesystems/ext4/super.rst).
-        made.write_all_at(&[0xAA; 4], 1024 + 0x3FC).unwrap();
-        let before = fs::read(&disk).unwrap();
-        let mut vm = boot(scenario).option("--data", &disk).start();
-        vm.wait_for("kubelet ready");
-        vm.wait_for("late modules: ");
-        let lines = vm.lines();
-        check_boot(scenario, &lines, &["9/12 data "]);
-        check_order(&lines, &["running from memory", "9/12 data ", "containerd ready"]);
-        let said: Vec<_> =
-            of_init(&lines).into_iter().filter(|line| line.text.contains("mount data disk: E")).collect();
-        assert_eq!(said.len(), 1, "one line about the disk");
-        scenario.note(&said[0].text);
-        power_off(scenario, &mut vm);
-        assert!(fs::read(&disk).unwrap() == before, "the damaged disk was written");
+        fs::OpenOptions::new().write(true).open(&damaged).unwrap().write_all_at(&[0xAA; 4], 1024 + 0x3FC).unwrap();
+        let in_use = ["set_mmp_value seq 5", "set_mmp_value check_interval 65535"].map(str::to_owned);
+        change(&waiting, &in_use);
+        for (disk, why) in [(&damaged, "mount data disk: E"), (&waiting, "multiple mount protection: EOPNOTSUPP")] {
+            let before = fs::read(disk).unwrap();
+            let mut vm = boot(scenario).option("--data", disk).start();
+            vm.wait_up();
+            let lines = vm.lines();
+            check_boot(scenario, &lines, &["9/12 data "]);
+            check_order(&lines, &["running from memory", "9/12 data ", "containerd ready"]);
+            let said: Vec<_> = of_init(&lines).into_iter().filter(|line| line.text.contains(why)).collect();
+            assert_eq!(said.len(), 1, "one line about the disk");
+            scenario.note(&said[0].text);
+            power_off(scenario, &mut vm);
+            assert!(fs::read(disk).unwrap() == before, "the disk was written");
+        }
     });
 }
 

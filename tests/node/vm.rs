@@ -185,6 +185,12 @@ impl Vm {
         self.wait_after(0, text).1
     }
 
+    /// Waits until all that init starts is up, and all that it loads is loaded.
+    pub fn wait_up(&self) {
+        self.wait_for("kubelet ready");
+        self.wait_for("late modules: ");
+    }
+
     /// Waits for a line with `text` in it, at `from` or later; its place and itself.
     pub fn wait_after(&self, from: usize, text: &str) -> (usize, String) {
         let end = Instant::now() + LONG;

@@ -46,7 +46,12 @@ fn is_label(line: &str) -> bool {
 }
 
 fn addresses(text: &str) -> Option<Vec<IpAddr>> {
-    let one = |text: &str| text.parse::<IpAddr>().ok().filter(|address| address.is_ipv4() || !text.contains('.'));
+    let one = |text: &str| {
+        text.parse::<IpAddr>().ok().filter(|address| match address {
+            IpAddr::V4(_) => true,
+            IpAddr::V6(address) => !text.contains('.') && address.to_ipv4_mapped().is_none(),
+        })
+    };
     text.split(',').map(one).collect()
 }
 

@@ -1,0 +1,95 @@
+//! Files that are in memory alone.
+
+use core::ffi::CStr;
+use core::ptr::null_mut;
+use linux_raw_sys::general::{
+    __NR_memfd_create, __NR_mmap, __NR_munmap, MAP_PRIVATE, MFD_ALLOW_SEALING, MFD_CLOEXEC, PROT_READ,
+};
+use rustix::fd::AsRawFd;
+use rustix::fs::{SealFlags, fcntl_add_seals, sendfile};
+use rustix::io::{Errno, Result};
+
+use super::arch::syscall;
+use super::fd::Fd;
+use super::{check, fd_argument};
+
+const NAME: &CStr = c"kios";
+
+/// A file's bytes, that nobody can change any more.
+pub struct Copy {
+    file: Fd,
+    length: usize,
+}
+
+impl Copy {
+    /// Of what is left to read of `from`. Errors: E2BIG for more than `most` bytes, ENODATA for none; of memfd_create(2),
+    /// sendfile(2).
+    pub fn of(from: &Fd, most: usize) -> Result<Copy> {
+        let flags = (MFD_CLOEXEC | MFD_ALLOW_SEALING) as usize;
+        // SAFETY: the name is NUL-terminated and outlives the call.
+        let file = Fd::from_answer(unsafe {
+            syscall(__NR_memfd_create, [NAME.as_ptr().expose_provenance(), flags, 0, 0, 0, 0])
+        })?;
+        let mut length = 0;
+        while length <= most {
+            match sendfile(&file, from, None, most + 1 - length)? {
+                0 => break,
+                got => length += got,
+            }
+        }
+        if length == 0 {
+            return Err(Errno::NODATA);
+        } else if length > most {
+            return Err(Errno::TOOBIG);
+        }
+        fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+        Ok(Copy { file, length })
+    }
+
+    /// Whether `judge` finds its bytes good. Errors: of mmap(2).
+    pub fn is(&self, judge: fn(&[u8]) -> bool) -> Result<bool> {
+        let arguments = [
+            null_mut::<u8>().expose_provenance(),
+            self.length,
+            PROT_READ as usize,
+            MAP_PRIVATE as usize,
+            fd_argument(self.file.as_raw_fd()),
+            0,
+        ];
+        // SAFETY: a new mapping, where the kernel finds room.
+        let address = check(unsafe { syscall(__NR_mmap, arguments) })?;
+        // SAFETY: that many bytes are mapped there until below, and the seals keep them as they are.
+        let good =
+            judge(unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(address), self.length) });
+        // SAFETY: it is this function's, and `judge` kept nothing of it.
+        unsafe { syscall(__NR_munmap, [address, self.length, 0, 0, 0, 0]) };
+        Ok(good)
+    }
+
+    /// The file.
+    pub fn into_file(self) -> Fd {
+        self.file
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Copy;
+    use crate::sys::file;
+    use rustix::fs::{CWD, OFlags};
+    use rustix::io::{Errno, write};
+
+    #[test]
+    fn a_copy_has_all_bytes_and_stays_as_it_is() {
+        let from = || file::open(CWD, c"Cargo.toml", OFlags::RDONLY).unwrap();
+        let bytes = include_bytes!("../../Cargo.toml").len();
+        let copy = Copy::of(&from(), bytes).unwrap();
+        assert!(copy.is(|bytes| bytes == include_bytes!("../../Cargo.toml")).unwrap());
+        assert!(!copy.is(<[u8]>::is_empty).unwrap());
+        assert_eq!(write(copy.into_file(), b"x"), Err(Errno::PERM));
+        assert_eq!(Copy::of(&from(), bytes - 1).err(), Some(Errno::TOOBIG));
+        let none = from();
+        rustix::fs::seek(&none, rustix::fs::SeekFrom::Start(bytes as u64)).unwrap();
+        assert_eq!(Copy::of(&none, 10).err(), Some(Errno::NODATA));
+    }
+}

@@ -1,0 +1,29 @@
+//! A kubeconfig of the data disk: what is taken is YAML to another parser, has texts and switches for values, and no key
+//! `exec`.
+#![no_main]
+
+use kios_init::boot::kubeconfig::is_kubeconfig;
+use libfuzzer_sys::fuzz_target;
+use yaml_rust2::{Yaml, YamlLoader};
+
+fn is_plain(yaml: &Yaml) -> bool {
+    match yaml {
+        Yaml::String(_) | Yaml::Boolean(_) | Yaml::Null => true,
+        Yaml::Array(items) => items.iter().all(is_plain),
+        Yaml::Hash(map) => {
+            map.iter().all(|(key, value)| key.as_str().is_some_and(|key| key != "exec") && is_plain(value))
+        }
+        _ => false,
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    if is_kubeconfig(bytes) {
+        let text = std::str::from_utf8(bytes).expect("a text");
+        // A key that is there twice is what no list of keys tells.
+        match YamlLoader::load_from_str(text) {
+            Ok(all) => assert!(all.len() == 1 && is_plain(&all[0]), "{all:?}"),
+            Err(error) => assert!(error.to_string().contains("duplicate"), "{error}"),
+        }
+    }
+});
