@@ -5,6 +5,8 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/image/build.sh"
 # shellcheck source=scripts/image/qemu.sh
 . "$IMAGE/qemu.sh"
+# shellcheck source=scripts/image/join.sh
+. "$IMAGE/join.sh"
 
 usage() {
     cat <<'EOF'
@@ -17,6 +19,9 @@ a second one kills the machine.
   --manifests DIR    static pods to run instead of the two of the demonstration
   --images FILE.tar  one more image archive (OCI or docker save) for the pods; repeatable
   --data FILE        data disk kept between boots, made if absent; else a throw-away one
+  --join WHERE       joins a cluster: the directory of one that scripts/cluster.sh started, or a
+                     bootstrap kubeconfig, which goes on the data disk. What the node says to
+                     10.0.2.100:6443 goes to port 6443 of this machine, or of that cluster
   --append "ARGS"    further arguments on the kernel's command line
   --memory MIB       memory of the machine (1500)
   --cpus N           processors of the machine (2)
@@ -42,7 +47,7 @@ wrong() { die "$1 (--help says how)" 2; }
 # number OPTION VALUE
 number() { [[ $2 =~ ^[1-9][0-9]{0,6}$ ]] || wrong "$1 $2: not a number above 0"; }
 
-MANIFESTS=$IMAGE/manifests OWN_PODS='' IMAGES=() DATA='' APPEND='' MEMORY=1500 CPUS=2
+MANIFESTS=$IMAGE/manifests OWN_PODS='' IMAGES=() DATA='' JOIN='' APPEND='' MEMORY=1500 CPUS=2
 ARCH=x86_64 ACCEL=auto TIMEOUT=0 UNTIL='' QMP='' BUILD_ONLY='' QEMU_ARGS=()
 while [ $# -gt 0 ]; do
     case $1 in
@@ -56,12 +61,13 @@ while [ $# -gt 0 ]; do
             QEMU_ARGS=("$@")
             break
             ;;
-        --manifests | --images | --data | --append | --memory | --cpus | --arch | --accel | --timeout | --until | --qmp)
+        --manifests | --images | --data | --join | --append | --memory | --cpus | --arch | --accel | --timeout | --until | --qmp)
             [ $# -ge 2 ] || wrong "$1 needs a value"
             case $1 in
                 --manifests) MANIFESTS=$2 OWN_PODS=1 ;;
                 --images) IMAGES+=("$2") OWN_PODS=1 ;;
                 --data) DATA=$2 ;;
+                --join) JOIN=$2 ;;
                 --append) APPEND=$2 ;;
                 --memory) number "$1" "$2" && MEMORY=$2 ;;
                 --cpus) number "$1" "$2" && CPUS=$2 ;;
@@ -93,11 +99,14 @@ fi
 check_manifests "$MANIFESTS"
 for archive in ${IMAGES[@]+"${IMAGES[@]}"}; do check_archive "$archive"; done
 [ -z "$DATA" ] || check_data "$DATA"
+[ -z "$JOIN" ] || check_join "$JOIN"
 
 finish() {
     stop_build
     end_qemu
+    [ -z "$OWN_DISK" ] || rm -f "$OWN_DISK"
 }
+OWN_DISK=
 trap finish EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
@@ -110,7 +119,12 @@ DISK=$SEED DISK_OPTIONS=snapshot=on
 if [ -n "$DATA" ]; then
     own_data "$DATA"
     DISK=$DATA DISK_OPTIONS=cache=writeback
+elif [ -n "$JOIN" ]; then
+    OWN_DISK=$(mktemp)
+    cp --sparse=always "$SEED" "$OWN_DISK"
+    DISK=$OWN_DISK DISK_OPTIONS=cache=unsafe
 fi
+[ -z "$JOIN" ] || join_disk "$DISK"
 if [ -n "$BUILD_ONLY" ]; then
     printf '%s\n' "KERNEL=$KERNEL" "MODULES=$MODULES_BASE/lib/modules/$RELEASE" "INITRD=$INITRD" "DATA=$DISK" "ROOT=$ROOT" "CACHE=$CACHE"
     exit 0

@@ -206,7 +206,7 @@ pub const SERVICES: [Service; 2] = [
     Service {
         name: t(c"containerd"),
         program: t(c"usr/bin/containerd"),
-        config: t(c"etc/kios/containerd.toml"),
+        configs: [t(c"etc/kios/containerd.toml"); 2],
         arguments: &[c"containerd", c"--config=/proc/self/fd/5"],
         environment: &[c"PATH=/usr/bin", c"HOME=/", c"NOTIFY_SOCKET=/kios/notify"],
         cgroup: t(c"podruntime/runtime"),
@@ -215,7 +215,7 @@ pub const SERVICES: [Service; 2] = [
     Service {
         name: t(c"kubelet"),
         program: t(c"usr/bin/kubelet"),
-        config: t(c"etc/kios/kubelet.yaml"),
+        configs: [t(c"etc/kios/kubelet.yaml"), t(c"etc/kios/kubelet-in-cluster.yaml")],
         arguments: &[c"kubelet", c"--config=/proc/self/fd/5", c"--runtime-cgroups=/podruntime/runtime"],
         environment: &[
             c"PATH=/usr/bin",

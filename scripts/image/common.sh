@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Messages and the cache, for boot.sh and the parts under image/. Sourced, never run.
+# Messages and the cache, for boot.sh, cluster.sh and the parts under image/. Sourced, never run.
 
 IMAGE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 REPO=$(cd "$IMAGE/../.." && pwd)
@@ -12,7 +12,8 @@ export LC_ALL=C
 KEEP=4
 BUILD_PID=
 
-say() { printf 'boot.sh: %s\n' "$*" >&2; }
+SELF=boot.sh
+say() { printf '%s: %s\n' "$SELF" "$*" >&2; }
 
 # die MESSAGE [STATUS]
 die() {
@@ -45,7 +46,7 @@ cached() {
     mkdir -p "$CACHE/$kind"
     exec {lock}>"$CACHE/$kind/.lock"
     if ! flock -n "$lock"; then
-        say "waiting for another boot.sh, which builds: $text"
+        say "waiting for another one, which builds: $text"
         flock "$lock"
     fi
     if [ ! -d "$REPLY" ]; then
@@ -93,7 +94,7 @@ build() {
         die "could not build: $text"
     fi
     # What a step prints with "note:" is for the user; the rest matters only when it fails.
-    grep '^note: ' "$log" | sed 's/^note: /boot.sh:   /' >&2 || true
+    grep '^note: ' "$log" | sed "s/^note: /$SELF:   /" >&2 || true
     rm -f "$log"
 }
 

@@ -57,3 +57,19 @@ build_programs() {
     program pods "the writer of pod images" 0 "" "" .
     PODS=$REPLY
 }
+
+# build_control_plane sets PROGRAMS and ETCD, for cluster.sh.
+build_control_plane() {
+    local v
+    check_go
+    GO_VERSION=$(GOTOOLCHAIN=local go env GOVERSION)
+    v=$(pinned_version kubelet k8s.io/kubernetes)
+    set -- kubelet 0 "-X k8s.io/component-base/version.gitVersion=$v" "" \
+        k8s.io/kubernetes/cmd/kube-{apiserver,controller-manager,scheduler} k8s.io/kubernetes/cmd/kubectl
+    cached control-plane "$(hash_of "$IMAGE/pins/kubelet" "=$GO_VERSION ${GO_FLAGS[*]} $*")" \
+        "the control plane $v (some minutes the first time)" go_build "$@"
+    PROGRAMS=$REPLY
+    v=$(pinned_version etcd go.etcd.io/etcd/server/v3)
+    program etcd "etcd $v" 0 "" "" go.etcd.io/etcd/server/v3
+    ETCD=$REPLY
+}

@@ -33,7 +33,7 @@ start_qemu() {
         -chardev "file,id=console,path=$QEMU_DIR/console" -serial chardev:console
         -chardev "stdio,id=control,signal=off" -mon "chardev=control,mode=control"
         -drive "if=none,id=data,format=raw,file=${disk//,/,,},$disk_options" -device "virtio-blk-pci,drive=data"
-        -netdev "user,id=net,restrict=on" -device "virtio-net-pci,netdev=net,romfile="
+        -netdev "user,id=net,restrict=on$JOIN_NET" -device "virtio-net-pci,netdev=net,romfile="
         -device virtio-rng-pci
     )
     [ -z "$QMP" ] || args+=(-qmp "unix:${QMP//,/,,},server=on,wait=off")
@@ -43,7 +43,7 @@ start_qemu() {
     # group, and QEMU ends at once on it: so a session of its own. setsid forks for none but the
     # leader of a group, which no child is here, so that $! is QEMU. The fourth descriptor holds the
     # console open for as long as QEMU runs: the reader sees its end even if it never opened it.
-    setpriv --pdeathsig KILL setsid qemu-system-x86_64 "${args[@]}" ${QEMU_ARGS[@]+"${QEMU_ARGS[@]}"} \
+    setsid ${JOIN_INSIDE[@]+"${JOIN_INSIDE[@]}"} setpriv --pdeathsig KILL qemu-system-x86_64 "${args[@]}" ${QEMU_ARGS[@]+"${QEMU_ARGS[@]}"} \
         <"$QEMU_DIR/control" >"$QEMU_DIR/events" 4>"$QEMU_DIR/console" &
     QEMU_PID=$!
     exec {CONSOLE}<"$QEMU_DIR/console"

@@ -25,6 +25,8 @@ root_tree() {
         ln -s /kios/hosts etc/hosts
     )
     cp -R "$IMAGE/root/." tree/
+    cat "$IMAGE/kubelet/both.yaml" "$IMAGE/kubelet/alone.yaml" >tree/etc/kios/kubelet.yaml
+    cat "$IMAGE/kubelet/both.yaml" "$IMAGE/kubelet/cluster.yaml" >tree/etc/kios/kubelet-in-cluster.yaml
     install -m 755 "$CONTAINERD/containerd" "$CONTAINERD/containerd-shim-runc-v2" "$RUNC/runc" "$KUBELET/kubelet" tree/usr/bin/
     install -m 755 "$CNI/bridge" "$CNI/host-local" "$CNI/loopback" "$CNI/portmap" tree/usr/lib/kios/cni/
     cp -R "$MODULE_FILES/root" tree/usr/lib/kios/modules
@@ -61,7 +63,7 @@ root_erofs() {
 # get_root sets TREE (files without init) and ROOT (root.erofs).
 get_root() {
     local key
-    key=$(hash_of "$IMAGE/root" "$IMAGE/root.sh" "=$KUBELET $CONTAINERD $RUNC $CNI $MODULE_FILES $DEBIAN_KEY")
+    key=$(hash_of "$IMAGE/root" "$IMAGE/kubelet" "$IMAGE/root.sh" "=$KUBELET $CONTAINERD $RUNC $CNI $MODULE_FILES $DEBIAN_KEY")
     cached tree "$key" "root tree" root_tree
     TREE=$REPLY/tree
     key=$(hash_of "$INIT" "$IMAGE/root.sh" "=$key")

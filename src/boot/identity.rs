@@ -6,16 +6,15 @@
 use core::ffi::CStr;
 use heapless::Vec;
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, symlinkat};
-use rustix::io::{Errno, read};
+use rustix::io::{Errno, read, write};
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::system::sethostname;
 
-use super::kubeconfig::is_kubeconfig;
-use super::{Machine, Step, inputs};
+use super::{Machine, Step, inputs, kubeconfig};
 use crate::error::{During, Error, Result};
 use crate::plan;
 use crate::sys::fd::Fd;
-use crate::sys::memory::Copy;
+use crate::sys::memory::{self, Copy};
 use crate::sys::process::STRINGS_MAX;
 use crate::sys::text::{Text, t};
 use crate::sys::{clock, file, net};
@@ -24,6 +23,15 @@ use crate::{report, state};
 /// An argument made at boot, with the NUL at its end.
 type Argument = Vec<u8, { plan::ARGUMENT_BYTES }>;
 
+/// kubelet's way into a cluster.
+pub struct Cluster {
+    /// Its kubeconfig, or the one that it makes that by.
+    pub kubeconfig: Fd,
+    /// The certificate authority in that: who asks kubelet's server for something has a certificate of it.
+    pub authority: Fd,
+    arguments: &'static [&'static CStr],
+}
+
 /// Who the machine is.
 pub struct Identity {
     name: Vec<u8, { inputs::NAME_BYTES }>,
@@ -31,13 +39,12 @@ pub struct Identity {
     machine_id: [u8; 33],
     /// kubelet's host name, addresses and labels.
     made: [Argument; 3],
-    /// Its kubeconfig, and the arguments that go with it.
-    kubeconfig: Option<(Fd, &'static [&'static CStr])>,
+    cluster: Option<Cluster>,
 }
 
 impl Default for Identity {
     fn default() -> Identity {
-        Identity { name: Vec::new(), machine_id: [b'\n'; 33], made: [const { Argument::new() }; 3], kubeconfig: None }
+        Identity { name: Vec::new(), machine_id: [b'\n'; 33], made: [const { Argument::new() }; 3], cluster: None }
     }
 }
 
@@ -47,9 +54,9 @@ impl Identity {
         &self.machine_id
     }
 
-    /// kubelet's kubeconfig, if it has one.
-    pub fn kubeconfig(&self) -> Option<&Fd> {
-        self.kubeconfig.as_ref().map(|(file, _)| file)
+    /// kubelet's way into a cluster, if it has one.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
     }
 
     /// The host name.
@@ -60,7 +67,7 @@ impl Identity {
     /// All of kubelet's arguments: `fixed`, and those of this machine.
     pub fn arguments<'a>(&'a self, fixed: &[&'a CStr]) -> Vec<&'a CStr, STRINGS_MAX> {
         let made = self.made.iter().filter_map(|argument| CStr::from_bytes_with_nul(argument).ok());
-        let cluster = self.kubeconfig.as_ref().map_or(&[][..], |(_, arguments)| arguments);
+        let cluster = self.cluster.as_ref().map_or(&[][..], |cluster| cluster.arguments);
         let mut arguments = Vec::new();
         for argument in fixed.iter().copied().chain(made).chain(cluster.iter().copied()) {
             // plan.rs asserts that there is room.
@@ -192,9 +199,9 @@ fn take_inputs(step: &mut Step, identity: &mut Identity) {
         }
     }
     for input in plan::KUBECONFIGS {
-        let file = given(step, input.name, take_kubeconfig(&directory, input.name.get()));
-        if identity.kubeconfig.is_none() {
-            identity.kubeconfig = file.map(|file| (file, input.arguments));
+        let cluster = given(step, input.name, take_kubeconfig(&directory, &input));
+        if identity.cluster.is_none() {
+            identity.cluster = cluster;
         }
     }
 }
@@ -218,9 +225,14 @@ fn take<'a>(directory: &Fd, name: Text, space: &'a mut [u8], parse: Parse) -> ru
     file::read_small(directory, name.get(), space).and_then(|bytes| parse(bytes).ok_or(Errno::INVAL))
 }
 
-/// A copy of a kubeconfig, which stays what it was found to be. Errors: EINVAL for none; of [`file::regular`] and
-/// [`Copy::of`].
-fn take_kubeconfig(directory: &Fd, name: &CStr) -> rustix::io::Result<Fd> {
-    let copy = Copy::of(&file::regular(directory, name)?, plan::KUBECONFIG_BYTES)?;
-    if copy.is(is_kubeconfig)? { Ok(copy.into_file()) } else { Err(Errno::INVAL) }
+/// A kubeconfig, which stays what it was found to be. Errors: EINVAL for none; of [`file::regular`] and [`Copy::of`].
+fn take_kubeconfig(directory: &Fd, input: &plan::Input) -> rustix::io::Result<Cluster> {
+    let copy = Copy::of(&file::regular(directory, input.name.get())?, plan::KUBECONFIG_BYTES)?;
+    let authority = memory::file()?;
+    copy.with(|bytes| {
+        let text = kubeconfig::authority(bytes).ok_or(Errno::INVAL)?;
+        kubeconfig::decoded(text).try_for_each(|part| write(&authority, &part).map(|_| ()))
+    })??;
+    memory::seal(&authority)?;
+    Ok(Cluster { kubeconfig: copy.into_file(), authority, arguments: input.arguments })
 }

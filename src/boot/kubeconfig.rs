@@ -4,6 +4,8 @@
 //! values. So it names no program (`exec`), which kubelet would run outside any container; and kubelet, which ends for good
 //! where it cannot read its kubeconfig, can.
 
+use heapless::Vec;
+
 use super::inputs::is_listed;
 
 /// Keys that have a value, by their level, a blank between (client-go v0.37.2, tools/clientcmd/api/v1/types.go).
@@ -29,36 +31,56 @@ struct Entry<'a> {
     value: Option<&'a [u8]>,
 }
 
-/// Whether `file` is such a kubeconfig.
-pub fn is_kubeconfig(file: &[u8]) -> bool {
+/// What the base64 of a certificate in PEM begins with (RFC 7468: `-----BEGIN CERTIFICATE-----`).
+const CERTIFICATE: &[u8] = b"LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t";
+
+/// The certificate authority of such a kubeconfig, in base64; none where `file` is none.
+pub fn authority(file: &[u8]) -> Option<&[u8]> {
     // In comments, too.
     if !file.iter().all(|byte| byte.is_ascii_graphic() || b" \n".contains(byte)) {
-        return false;
+        return None;
     }
     let lines = || file.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && !line.starts_with(b"#"));
-    let (mut version, mut kind, mut server, mut context) = (false, false, false, None);
+    let (mut version, mut kind, mut server, mut context, mut authority) = (false, false, false, None, None);
     // Whether a list, an item of it, and a map within that are open.
     let (mut list, mut item, mut map) = (false, false, false);
     for line in lines() {
-        let Some(Entry { level, item: first, key, value }) = entry(line) else { return false };
+        let Entry { level, item: first, key, value } = entry(line)?;
         let open = value.is_none();
         match level {
             0 => (list, item, map) = (open, false, false),
             1 if first && list || item => (item, map) = (true, open),
             2 if map => {}
-            _ => return false,
+            _ => return None,
         }
         match key {
             b"apiVersion" => version = value == Some(b"v1"),
             b"kind" => kind = value == Some(b"Config"),
             b"server" => server = value.is_some_and(|value| value.starts_with(b"https://")),
             b"current-context" => context = value,
+            b"certificate-authority-data" => authority = value,
             _ => {}
         }
     }
     let named = |name| lines().filter_map(entry).any(|entry| entry.key == b"name" && entry.value == Some(name));
-    version && kind && server && context.is_some_and(named)
+    let good = version && kind && server && context.is_some_and(named);
+    authority.filter(|text| good && text.starts_with(CERTIFICATE) && text.len().is_multiple_of(4))
 }
+
+/// The bytes that base64 stands for (RFC 4648, 4), in parts; what is no digit ends it.
+pub fn decoded(text: &[u8]) -> impl Iterator<Item = Vec<u8, 3>> {
+    text.chunks_exact(4).map_while(|digits| {
+        let digits = digits.iter().map_while(|digit| {
+            DIGITS.iter().position(|known| known == digit).and_then(|value| u32::try_from(value).ok())
+        });
+        let (bits, count) = digits.fold((0, 0), |(bits, count), digit| (bits << 6 | digit, count + 1));
+        let bytes = (bits << (6 * (4 - count))).to_be_bytes();
+        let got = usize::try_from(count).ok()?.checked_sub(1).filter(|got| *got > 0)?;
+        Vec::from_slice(bytes.get(1..=got)?).ok()
+    })
+}
+
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Reads a line; none where it is not good.
 fn entry(line: &[u8]) -> Option<Entry<'_>> {
@@ -103,7 +125,7 @@ fn text<'a>(value: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_kubeconfig;
+    use super::{authority, decoded};
     use proptest::prelude::*;
     use yaml_rust2::{Yaml, YamlLoader};
 
@@ -111,7 +133,7 @@ mod tests {
     const GOOD: &str = "apiVersion: v1
 clusters:
 - cluster:
-    certificate-authority-data: LS0tLS1CRUdJTi+/==
+    certificate-authority-data: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg==
     server: https://[fd00::1]:6443
   name: kubernetes
 contexts:
@@ -127,6 +149,35 @@ users:
   user:
     token: 07401b.f395accd246ae52d
 ";
+
+    fn is_kubeconfig(file: &[u8]) -> bool {
+        authority(file).is_some()
+    }
+
+    #[test]
+    fn base64_is_what_the_rfc_says() {
+        let decode = |text: &str| decoded(text.as_bytes()).flatten().collect::<std::vec::Vec<_>>();
+        for (text, bytes) in [
+            ("", &b""[..]),
+            ("Zg==", b"f"),
+            ("Zm8=", b"fo"),
+            ("Zm9v", b"foo"),
+            ("Zm9vYg==", b"foob"),
+            ("Zm9vYmE=", b"fooba"),
+            ("Zm9vYmFy", b"foobar"),
+            ("+/+/", b"\xfb\xff\xbf"),
+            ("Zm9v!!!!Zm9v", b"foo"),
+            ("====", b""),
+            ("Z===", b""),
+        ] {
+            assert_eq!(decode(text), bytes, "{text}");
+        }
+        assert_eq!(decode(authority_of(GOOD)), b"-----BEGIN CERTIFICATE-----\n");
+    }
+
+    fn authority_of(file: &str) -> &str {
+        std::str::from_utf8(authority(file.as_bytes()).unwrap()).unwrap()
+    }
 
     #[test]
     fn what_kubectl_writes_is_good() {
@@ -195,6 +246,9 @@ users:
             ("apiVersion: v1", "apiVersion: v2"),
             ("kind: Config", ""),
             ("server: https", "server: http"),
+            ("certificate-authority-data: LS0t", "certificate-authority-data: LS0u"),
+            ("certificate-authority-data:", "certificate-authority:"),
+            ("LS0tCg==", "LS0tCg="),
             ("current-context: tls", "current-context: other"),
             ("current-context: tls-bootstrap-token-user@kubernetes", "current-context: \"\""),
             ("preferences: {}", "preferences: {exec: 1}"),

@@ -31,8 +31,8 @@ pub struct Programs {
 pub struct Files {
     /// The program.
     pub program: Fd,
-    /// Its configuration file.
-    pub config: Fd,
+    /// Its configuration files.
+    pub configs: [Fd; 2],
 }
 
 /// Looks whether they are there. A service whose program is missing is tried again and again by the main loop all the same.
@@ -60,10 +60,8 @@ fn open(image: bool, service: &plan::Service) -> Result<Files> {
     // Dropped at the end: the files keep their mount.
     let base = if image { Some(root::erofs(plan::IMAGE_HELD)?) } else { None };
     let base = base.as_ref().map_or(CWD, Fd::as_fd);
-    Ok(Files {
-        program: open_one(base, service.program, OFlags::PATH)?,
-        config: open_one(base, service.config, OFlags::RDONLY)?,
-    })
+    let [alone, in_cluster] = service.configs.map(|config| open_one(base, config, OFlags::RDONLY));
+    Ok(Files { program: open_one(base, service.program, OFlags::PATH)?, configs: [alone?, in_cluster?] })
 }
 
 fn open_one(base: BorrowedFd<'_>, path: Text, flags: OFlags) -> Result<Fd> {

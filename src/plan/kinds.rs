@@ -54,8 +54,8 @@ pub struct Service {
     pub name: Text,
     /// Program, below the root.
     pub program: Text,
-    /// Configuration file, below the root.
-    pub config: Text,
+    /// Configuration file, below the root; and the one where the node is in a cluster.
+    pub configs: [Text; 2],
     /// Arguments.
     pub arguments: &'static [&'static CStr],
     /// Environment, whole.

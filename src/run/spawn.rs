@@ -43,10 +43,15 @@ pub fn start(index: usize, service: &plan::Service, machine: &Machine) -> Result
     let mut space = None;
     let error = match machine.programs.of(index, service, &mut space).and_then(|files| {
         machine.cgroups.enter(service)?;
-        prepare(&files.config, &sockets, &into, &machine.isolation)?;
+        let [alone, in_cluster] = &files.configs;
+        let cluster = machine.identity.cluster();
+        prepare(if cluster.is_some() { in_cluster } else { alone }, &sockets, &into, &machine.isolation)?;
         if index == plan::KUBELET {
-            if let Some(kubeconfig) = machine.identity.kubeconfig() {
-                stdio::install(kubeconfig.as_fd(), Fixed::Kubeconfig, true).during(c"dup")?;
+            if let Some(cluster) = cluster {
+                for (file, fixed) in [(&cluster.kubeconfig, Fixed::Kubeconfig), (&cluster.authority, Fixed::Authority)]
+                {
+                    stdio::install(file.as_fd(), fixed, true).during(c"dup")?;
+                }
             }
             let arguments = machine.identity.arguments(service.arguments);
             return Ok(process::execute(&files.program, &arguments, service.environment));

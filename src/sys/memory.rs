@@ -15,6 +15,18 @@ use super::{check, fd_argument};
 
 const NAME: &CStr = c"kios";
 
+/// An empty one, close-on-exec. Errors: of memfd_create(2).
+pub fn file() -> Result<Fd> {
+    let flags = (MFD_CLOEXEC | MFD_ALLOW_SEALING) as usize;
+    // SAFETY: the name is NUL-terminated and outlives the call.
+    Fd::from_answer(unsafe { syscall(__NR_memfd_create, [NAME.as_ptr().expose_provenance(), flags, 0, 0, 0, 0]) })
+}
+
+/// From here on nobody changes it. Errors: of fcntl(2), F_ADD_SEALS.
+pub fn seal(file: &Fd) -> Result<()> {
+    fcntl_add_seals(file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
+}
+
 /// A file's bytes, that nobody can change any more.
 pub struct Copy {
     file: Fd,
@@ -25,11 +37,7 @@ impl Copy {
     /// Of what is left to read of `from`. Errors: E2BIG for more than `most` bytes, ENODATA for none; of memfd_create(2),
     /// sendfile(2).
     pub fn of(from: &Fd, most: usize) -> Result<Copy> {
-        let flags = (MFD_CLOEXEC | MFD_ALLOW_SEALING) as usize;
-        // SAFETY: the name is NUL-terminated and outlives the call.
-        let file = Fd::from_answer(unsafe {
-            syscall(__NR_memfd_create, [NAME.as_ptr().expose_provenance(), flags, 0, 0, 0, 0])
-        })?;
+        let file = file()?;
         let mut length = 0;
         while length <= most {
             match sendfile(&file, from, None, most + 1 - length)? {
@@ -42,12 +50,12 @@ impl Copy {
         } else if length > most {
             return Err(Errno::TOOBIG);
         }
-        fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+        seal(&file)?;
         Ok(Copy { file, length })
     }
 
-    /// Whether `judge` finds its bytes good. Errors: of mmap(2).
-    pub fn is(&self, judge: fn(&[u8]) -> bool) -> Result<bool> {
+    /// What `read` makes of its bytes. Errors: of mmap(2).
+    pub fn with<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
         let arguments = [
             null_mut::<u8>().expose_provenance(),
             self.length,
@@ -59,11 +67,11 @@ impl Copy {
         // SAFETY: a new mapping, where the kernel finds room.
         let address = check(unsafe { syscall(__NR_mmap, arguments) })?;
         // SAFETY: that many bytes are mapped there until below, and the seals keep them as they are.
-        let good =
-            judge(unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(address), self.length) });
-        // SAFETY: it is this function's, and `judge` kept nothing of it.
+        let made =
+            read(unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(address), self.length) });
+        // SAFETY: it is this function's, and `made` can hold nothing of it: it outlives any lifetime that `read` was given.
         unsafe { syscall(__NR_munmap, [address, self.length, 0, 0, 0, 0]) };
-        Ok(good)
+        Ok(made)
     }
 
     /// The file.
@@ -84,8 +92,7 @@ mod tests {
         let from = || file::open(CWD, c"Cargo.toml", OFlags::RDONLY).unwrap();
         let bytes = include_bytes!("../../Cargo.toml").len();
         let copy = Copy::of(&from(), bytes).unwrap();
-        assert!(copy.is(|bytes| bytes == include_bytes!("../../Cargo.toml")).unwrap());
-        assert!(!copy.is(<[u8]>::is_empty).unwrap());
+        assert!(copy.with(|bytes| bytes == include_bytes!("../../Cargo.toml")).unwrap());
         assert_eq!(write(copy.into_file(), b"x"), Err(Errno::PERM));
         assert_eq!(Copy::of(&from(), bytes - 1).err(), Some(Errno::TOOBIG));
         let none = from();

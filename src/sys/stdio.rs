@@ -2,7 +2,7 @@
 //!
 //! 0, 1 and 2 are /dev/null in init, so that nothing it starts inherits the console by accident. Init's own lines go to
 //! [`Fixed::Console`], [`Fixed::Kmsg`] and [`Fixed::LogIn`], which are close-on-exec, as is [`Fixed::Image`].
-//! [`Fixed::Config`] and [`Fixed::Kubeconfig`] are where a service finds its configuration.
+//! [`Fixed::Config`], [`Fixed::Kubeconfig`] and [`Fixed::Authority`] are where a service finds its configuration.
 
 use linux_raw_sys::general::{__NR_close_range, __NR_dup3, O_CLOEXEC};
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -36,9 +36,11 @@ pub enum Fixed {
     Image = 8,
     /// kubelet's kubeconfig, where it has one; plan.rs names it as /proc/self/fd/9.
     Kubeconfig = 9,
+    /// The cluster's certificate authority, of the same; kubelet-in-cluster.yaml names it as /proc/self/fd/10.
+    Authority = 10,
 }
 /// The last of them.
-const LAST: Fixed = Fixed::Kubeconfig;
+const LAST: Fixed = Fixed::Authority;
 
 /// Fills each number up to [`LAST`] that is closed with a descriptor that can neither be read nor written, so that no
 /// file opened later is taken for one of these. Errors: of open(2) on `/`.

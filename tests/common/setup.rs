@@ -71,7 +71,9 @@ impl Setup {
         fs::copy(init(), setup.path("init")).expect("copy init");
         for (service, script) in plan::SERVICES.iter().zip([containerd, kubelet]) {
             fs::copy(stand_in(), setup.path(text(service.program))).expect("copy stand-in");
-            fs::write(setup.path(text(service.config)), script).expect("write configuration");
+            for config in service.configs {
+                fs::write(setup.path(text(config)), script).expect("write configuration");
+            }
         }
         setup.device("/dev/null", "/dev/null")
     }

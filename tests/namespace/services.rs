@@ -57,7 +57,7 @@ fn assert_descriptors(machine: &Machine, process: Process, service: &plan::Servi
     let target = |number: &str| fs::read_link(process.file(number)).unwrap();
     let pipe = target("fd/1");
     assert!(pipe.to_str().unwrap().starts_with("pipe:") && pipe == target("fd/2"), "{pipe:?}");
-    assert_eq!(identity(process.file("fd/5")), identity(machine.beneath(text(service.config))));
+    assert_eq!(identity(process.file("fd/5")), identity(machine.beneath(text(service.configs[0]))));
     let flags = |number| process.read(&format!("fdinfo/{number}")).lines().nth(1).unwrap().replace("flags:\t", "");
     let mode = |number| u32::from_str_radix(&flags(number), 8).unwrap() & 3;
     assert_eq!((mode(1), mode(2), mode(5)), (1, 1, 0), "logs are written only, configuration is read only");
@@ -104,7 +104,7 @@ fn a_restart_runs_what_was_opened_at_boot() {
     let service = &plan::SERVICES[KUBELET];
     let first = machine.service(KUBELET).unwrap();
     let (program, config) = (identity(first.file("exe")), identity(first.file("fd/5")));
-    for (path, content) in [(text(service.program), "#!/bin/false\n"), (text(service.config), "exit 9\n")] {
+    for (path, content) in [(text(service.program), "#!/bin/false\n"), (text(service.configs[0]), "exit 9\n")] {
         fs::write(machine.beneath("new"), content).unwrap();
         fs::rename(machine.beneath("new"), machine.beneath(path)).unwrap();
         assert_eq!(fs::read_to_string(machine.init.sees(&format!("/{path}"))).unwrap(), content);

@@ -100,7 +100,7 @@ fn a_restarted_kubelet_waits_for_containerd() {
 #[test]
 fn a_missing_file_of_kubelet_is_said_and_tried_again() {
     let kubelet = &plan::SERVICES[KUBELET];
-    for path in [text(kubelet.program), text(kubelet.config)] {
+    for path in [text(kubelet.program), text(kubelet.configs[0])] {
         let machine = Setup::new("ready", "ready").without(path).boot();
         assert!(machine.log.expect("6/12").text.ends_with(&format!(" (degraded: {path}: ENOENT)")));
         machine.log.expect(&format!("start kubelet: {path}: ENOENT"));

@@ -6,6 +6,7 @@
 #[path = "../attack/mod.rs"]
 mod attack;
 mod cli;
+mod cluster;
 mod crash;
 mod ending;
 mod fatal;

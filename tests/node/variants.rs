@@ -29,7 +29,8 @@ fn node_boots_from_tmpfs_and_ignores_the_command_line() {
 
 /// The image's kubelet.yaml with a server on, for the node alone and for a client that knows no TLS 1.3.
 fn kubelet_with_server() -> String {
-    let mut text = fs::read_to_string(repository("scripts/image/root/etc/kios/kubelet.yaml")).unwrap();
+    let part = |name| fs::read_to_string(repository(&format!("scripts/image/kubelet/{name}.yaml"))).unwrap();
+    let mut text = part("both") + &part("alone");
     for (from, to) in [
         ("enableServer: false\n", "enableServer: true\naddress: 127.0.0.1\n"),
         ("enableDebuggingHandlers: false", "enableDebuggingHandlers: true"),

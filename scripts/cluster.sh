@@ -1,0 +1,154 @@
+#!/usr/bin/env bash
+# A control plane on this machine, for a node to join; --help says how.
+set -euo pipefail
+# shellcheck source=scripts/image/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/image/common.sh"
+SELF=cluster.sh
+# shellcheck source=scripts/image/host.sh
+. "$IMAGE/host.sh"
+# shellcheck source=scripts/image/programs.sh
+. "$IMAGE/programs.sh"
+# shellcheck source=scripts/cluster/pki.sh
+. "$REPO/scripts/cluster/pki.sh"
+
+usage() {
+    cat <<'EOF'
+usage: scripts/cluster.sh [--dir DIR] up
+       scripts/cluster.sh [--dir DIR] kubectl ARGS...
+       scripts/cluster.sh [--dir DIR] down
+
+A Kubernetes control plane for nodes in QEMU: etcd, kube-apiserver, kube-controller-manager and
+kube-scheduler, built from the pins of the node's own kubelet. They run in a network namespace of
+their own, on its loopback: nothing else can reach them, and they can reach nothing.
+
+  up       starts it, unless it runs, and waits until it is ready; builds what is missing
+  kubectl  runs kubectl as its administrator
+  down     ends it; what it knew is kept for the next `up`, see --dir
+
+  --dir DIR  where it keeps what it knows: keys, etcd's data, logs (cluster in the cache). Remove
+             the directory to begin anew
+
+A node joins it by `scripts/boot.sh --join DIR`. Its certificate for others to read its logs and
+the like waits for approval:
+  scripts/cluster.sh kubectl get csr
+  scripts/cluster.sh kubectl certificate approve NAME
+
+Exit status: kubectl's own; else 0, 1 failure, 2 wrong use.
+EOF
+}
+
+wrong() { die "$1 (--help says how)" 2; }
+
+# Seconds for all of it to be ready: it takes ten on two processors.
+READY_LIMIT=180
+# The way in for nodes: a token, and where QEMU has the API server for them.
+TOKEN=kios00.0123456789abcdef
+SERVER=https://10.0.2.100:6443
+
+# running: is the bed of this directory there?
+running() {
+    local pid
+    pid=$(cat "$DIR/pid" 2>/dev/null) && [ -n "$pid" ] && tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "bed.sh $DIR "
+}
+
+# inside COMMAND...: in the bed's network namespace.
+inside() {
+    running || die "no cluster in $DIR: scripts/cluster.sh up starts one"
+    # The bed's own child is in the namespace.
+    nsenter --preserve-credentials -U -n -t "$(bed_child)" -- "$@"
+}
+
+bed_child() { cut -d' ' -f1 "/proc/$(cat "$DIR/pid")/task/$(cat "$DIR/pid")/children"; }
+
+kubectl() { inside env KUBECONFIG="$DIR/pki/admin.conf" "$PROGRAMS/kubectl" "$@"; }
+
+up() {
+    check_packages
+    if running; then
+        say "runs already, in $DIR"
+        return
+    fi
+    mkdir -p "$DIR"
+    make_pki "$DIR/pki" "$SERVER" "$TOKEN"
+    mkdir -p "$DIR/log"
+    # A process namespace too: the end of its first process is the end of all.
+    setsid unshare -r -n -p -f --kill-child --mount-proc bash "$REPO/scripts/cluster/bed.sh" "$DIR" "$PROGRAMS" "$ETCD" \
+        >"$DIR/log/bed" 2>&1 </dev/null &
+    echo $! >"$DIR/pid"
+    wait_until "the API server" kubectl get --raw=/readyz
+    kubectl apply -f "$DIR/pki/token.yaml" -f "$REPO/scripts/cluster/bootstrap.yaml" >/dev/null
+    wait_until "the default service account" kubectl get serviceaccount default
+    say "ready, in $DIR; nodes join by scripts/boot.sh --join $DIR"
+}
+
+# wait_until TEXT COMMAND...: until it succeeds.
+wait_until() {
+    local text=$1 end=$((SECONDS + READY_LIMIT)) tick=$((SECONDS + 15))
+    shift
+    until "$@" >/dev/null 2>"$DIR/log/wait"; do
+        if [ "$SECONDS" -ge "$end" ] || ! running; then
+            tail -n 5 "$DIR"/log/* >&2
+            down
+            die "not ready: $text"
+        fi
+        if [ "$SECONDS" -ge "$tick" ]; then
+            say "  waiting for $text"
+            tick=$((SECONDS + 15))
+        fi
+        sleep 0.3
+    done
+}
+
+down() {
+    local pid i
+    if running; then
+        pid=$(cat "$DIR/pid")
+        # The bed ends them in order.
+        kill -TERM "$(bed_child)" 2>/dev/null || true
+        for ((i = 0; i < 200; i++)); do
+            running || break
+            sleep 0.1
+        done
+        running && kill -KILL "$pid"
+    fi
+    rm -f "$DIR/pid"
+}
+
+DIR=$CACHE/cluster
+while [ $# -gt 0 ]; do
+    case $1 in
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        --dir)
+            [ $# -ge 2 ] || wrong "--dir needs a value"
+            DIR=$2
+            shift 2
+            ;;
+        *) break ;;
+    esac
+done
+[ $# -gt 0 ] || wrong "what is to be done?"
+DIR=$(realpath -m "$DIR")
+HOST_NEEDS="
+openssl openssl
+ip iproute2
+unshare util-linux
+"
+case $1 in
+    up | down) [ $# = 1 ] || wrong "$1 takes no argument" ;;
+    kubectl) ;;
+    *) wrong "unknown command $1" ;;
+esac
+trap stop_build EXIT
+trap 'exit 130' INT
+[ "$1" = down ] || build_control_plane
+case $1 in
+    up) up ;;
+    down) down ;;
+    kubectl)
+        shift
+        kubectl "$@"
+        ;;
+esac
