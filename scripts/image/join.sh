@@ -18,6 +18,7 @@ check_join() {
         JOIN_INSIDE=(nsenter --preserve-credentials -U -n -t "$child" --)
     else
         [ -r "$1" ] || die "--join $1: no such file, or it cannot be read" 2
+        grep -qsx 'kind: Config' "$1" || die "--join $1: not a kubeconfig as kubectl config view --raw prints it" 2
         JOIN_FILE=$1
     fi
     HOST_NEEDS+="socat socat

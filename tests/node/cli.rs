@@ -17,8 +17,12 @@ use crate::vm::{LONG, qemu_of, repository, scratch};
 
 /// Runs boot.sh; more than a minute counts as a failure.
 fn boot_sh(arguments: &[&str]) -> Output {
+    script("boot.sh", arguments)
+}
+
+fn script(name: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=10", "60"]).arg(repository("scripts/boot.sh")).args(arguments);
+    command.args(["--kill-after=10", "60"]).arg(repository("scripts").join(name)).args(arguments);
     command.output().unwrap()
 }
 
@@ -27,12 +31,15 @@ fn refuses(arguments: &[&str], status: i32, text: &str) {
     check_refused(arguments, &boot_sh(arguments), status, text);
 }
 
+/// Who says it.
+const SCRIPTS: [&str; 2] = ["boot.sh: ", "cluster.sh: "];
+
 fn check_refused(arguments: &[&str], output: &Output, status: i32, text: &str) {
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(status), "{arguments:?}: {errors}");
     assert_eq!(said, "", "{arguments:?}");
     assert_eq!(errors.lines().count(), 1, "{arguments:?}: {errors}");
-    assert!(errors.starts_with("boot.sh: ") && errors.contains(text), "{arguments:?}: {errors}");
+    assert!(SCRIPTS.iter().any(|name| errors.starts_with(name)) && errors.contains(text), "{arguments:?}: {errors}");
 }
 
 #[test]
@@ -42,7 +49,9 @@ fn help_is_on_standard_output() {
         let said = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(0));
         assert!(output.stderr.is_empty());
-        for name in ["usage: scripts/boot.sh", "--manifests", "--images", "--data", "--append", "--until", "--qmp"] {
+        for name in
+            ["usage: scripts/boot.sh", "--manifests", "--images", "--data", "--join", "--append", "--until", "--qmp"]
+        {
             assert!(said.contains(name), "{name}");
         }
         assert!(said.lines().all(|line| line.len() <= 100));
@@ -72,6 +81,19 @@ fn mistakes_are_one_line() {
     refuses(&["--images", file], 2, "not a tar archive");
     refuses(&["--data", empty], 2, "a directory, not a disk image");
     refuses(&["--data", "/nowhere/disk"], 2, "--data /nowhere/disk: no such directory");
+    refuses(&["--join", "/nowhere"], 2, "--join /nowhere: no such file");
+    refuses(&["--join", file], 2, "not a kubeconfig");
+    refuses(&["--join", empty], 2, "no cluster there; scripts/cluster.sh");
+    let cluster = |arguments: &[&str], status, text| {
+        check_refused(arguments, &script("cluster.sh", arguments), status, text);
+    };
+    cluster(&[], 2, "what is to be done?");
+    cluster(&["nonsense"], 2, "unknown command nonsense");
+    cluster(&["up", "now"], 2, "up takes no argument");
+    cluster(&["--dir"], 2, "--dir needs a value");
+    cluster(&["--dir", empty, "kubectl", "get", "nodes"], 1, "no cluster in ");
+    // Nothing to end is no mistake.
+    assert_eq!(script("cluster.sh", &["--dir", empty, "down"]).status.code(), Some(0));
 }
 
 /// What the machine lacks is one line too.
