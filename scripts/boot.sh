@@ -113,7 +113,6 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 build_image
-get_pod_images
 get_seed "$MANIFESTS" ${IMAGES[@]+"${IMAGES[@]}"}
 DISK=$SEED DISK_OPTIONS=snapshot=on
 if [ -n "$DATA" ]; then

@@ -6,7 +6,7 @@ use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Endianness, LittleEndian};
 
 /// Bytes that init may have.
-const BUDGET: usize = 59_392;
+const BUDGET: usize = 60_416;
 
 fn init() -> Vec<u8> {
     let root = env!("CARGO_MANIFEST_DIR");

@@ -35,6 +35,7 @@ build_image() {
     build_programs
     get_debian
     get_modules
+    get_pod_images
     get_root
     get_initramfs
 }

@@ -36,6 +36,10 @@ root_tree() {
     install -m 755 "$DEBIAN/usr/bin/mount" "$DEBIAN/usr/bin/umount" tree/usr/bin/
     install_libraries "$DEBIAN/usr/bin/mount" "$DEBIAN/usr/bin/umount"
     chmod -R u+rwX,go+rX,go-w tree
+    # What a new data disk gets; the directory of static pods has its name once all is there.
+    seed_tree "$IMAGE/manifests" "$POD_IMAGES"/*.tar
+    mv data/etc/kubernetes/manifests data/etc/kubernetes/manifests.new
+    mv data tree/usr/lib/kios/seed
 }
 
 # install_libraries PROGRAM...: the shared libraries these need, found by their own loader.
@@ -63,7 +67,7 @@ root_erofs() {
 # get_root sets TREE (files without init) and ROOT (root.erofs).
 get_root() {
     local key
-    key=$(hash_of "$IMAGE/root" "$IMAGE/kubelet" "$IMAGE/root.sh" "=$KUBELET $CONTAINERD $RUNC $CNI $MODULE_FILES $DEBIAN_KEY")
+    key=$(hash_of "$IMAGE/root" "$IMAGE/kubelet" "$IMAGE/manifests" "$IMAGE/root.sh" "$IMAGE/seed.sh" "=$POD_IMAGES $KUBELET $CONTAINERD $RUNC $CNI $MODULE_FILES $DEBIAN_KEY")
     cached tree "$key" "root tree" root_tree
     TREE=$REPLY/tree
     key=$(hash_of "$INIT" "$IMAGE/root.sh" "=$key")

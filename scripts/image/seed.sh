@@ -20,16 +20,21 @@ check_archive() {
     [ -n "$(tar -tf "$1" 2>/dev/null | head -n 1)" ] || die "--images $1: not a tar archive" 2
 }
 
-# seed_disk MANIFESTS ARCHIVE...: data.ext4 in the current directory.
-seed_disk() {
+# seed_tree MANIFESTS ARCHIVE...: containerd's store and the static pods, into ./data.
+seed_tree() {
     local manifests=$1 file
     shift
-    mkdir -p data/var/lib/containerd data/var/lib/kubelet data/var/log data/etc/kubernetes/manifests data/etc/cni/net.d data/opt/cni/bin
-    chmod 700 data/var/lib/kubelet data/var/lib/containerd data/etc/kubernetes data/etc/kubernetes/manifests
+    mkdir -p data/var/lib/containerd data/etc/kubernetes/manifests
+    chmod 700 data/var/lib/containerd data/etc/kubernetes/manifests
     "$CONTAINERD/seed" -root data/var/lib/containerd "$@"
     for file in "$manifests"/*.yaml "$manifests"/*.yml "$manifests"/*.json; do
         [ ! -e "$file" ] || install -m 600 "$file" data/etc/kubernetes/manifests/
     done
+}
+
+# seed_disk MANIFESTS ARCHIVE...: data.ext4 in the current directory.
+seed_disk() {
+    seed_tree "$@"
     # Tables are zero already, a new file being so: the kernel has nothing to finish at boot.
     export E2FSPROGS_FAKE_TIME=1
     truncate -s "$SEED_SIZE" data.ext4

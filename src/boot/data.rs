@@ -8,7 +8,7 @@ use rustix::io::{Errno, pread, read};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount as mount_at, mount_bind, mount_change, unmount};
 
 use super::formats::{Ext4, SUPERBLOCK_AT, device_names, ext4_label, partition_name, whole_lines};
-use super::{Step, directory};
+use super::{Step, directory, seed};
 use crate::error::{During, Error, Result};
 use crate::sys::fd::Fd;
 use crate::sys::text::{Path, t};
@@ -26,7 +26,7 @@ pub struct Disk {
 
 /// Mounts the data disk, or a tmpfs where there is none that can be used, and binds its directories.
 pub fn mount(step: &mut Step, disk: &mut Option<Disk>) -> Result<()> {
-    match mount_disk(step).and_then(|mounted| make_directories().map(|()| mounted)) {
+    match mount_disk(step).and_then(|mounted| make_directories(step).map(|()| mounted)) {
         Ok(mounted) => *disk = Some(mounted),
         Err(error) => {
             step.degrade(error);
@@ -35,7 +35,7 @@ pub fn mount(step: &mut Step, disk: &mut Option<Disk>) -> Result<()> {
             let _ = unmount(plan::DATA, UnmountFlags::DETACH);
             let mode = c"mode=0755";
             mount_at(c"data", plan::DATA, c"tmpfs", plan::DATA_FLAGS, mode).during(c"mount tmpfs for data")?;
-            make_directories()?;
+            make_directories(step)?;
         }
     }
     for &(from, to) in plan::DATA_BINDS {
@@ -105,8 +105,8 @@ fn find_in_time() -> Result<Path> {
     }
 }
 
-/// Makes the directories that are missing. Errors: of mkdir(2); ELOOP, ENOTDIR for what is no directory itself.
-fn make_directories() -> Result<()> {
+/// Makes the directories that are missing, and puts into a new one what the image has for it. Errors: of mkdir(2); ELOOP, ENOTDIR for what is no directory itself.
+fn make_directories(step: &mut Step) -> Result<()> {
     let root = directory(CWD, t(plan::DATA))?;
     for &(path, mode) in plan::DATA_DIRECTORIES {
         match mkdirat(&root, path.get(), Mode::from_raw_mode(mode.into())) {
@@ -116,6 +116,7 @@ fn make_directories() -> Result<()> {
         // Parents come first, so that none of a path's is a link by now: whoever prepared the disk leads nobody elsewhere.
         file::below(&root, path.get(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).during(path)?;
     }
+    step.check(seed::plant(&root).during(plan::MANIFESTS));
     Ok(())
 }
 

@@ -6,6 +6,8 @@ pub const SUPERBLOCK_AT: u64 = 1024;
 /// Bytes of a superblock that are looked at.
 pub const SUPERBLOCK_BYTES: usize = 256;
 
+use core::ffi::CStr;
+
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
@@ -78,6 +80,28 @@ pub fn whole_lines(text: &[u8]) -> Option<&[u8]> {
 /// The names in lines of /proc/partitions (proc(5)): what follows the last blank. The heading names no device that is there.
 pub fn device_names(lines: &[u8]) -> impl Iterator<Item = &[u8]> {
     lines.split(|byte| *byte == b'\n').filter_map(|line| line.rsplit(|byte| *byte == b' ').next())
+}
+
+/// Types of directory entries (linux/fs_types.h, FT_DIR and FT_REG_FILE as DT_DIR and DT_REG).
+const DIRECTORY: u8 = 4;
+const REGULAR: u8 = 8;
+
+/// Names of the regular files and directories among entries as getdents64(2) gives them, and whether it is a directory: inode 8
+/// bytes, offset 8, length of the entry 2, type 1, name. Not the directory itself, and what it is in.
+pub fn entries(mut bytes: &[u8]) -> impl Iterator<Item = (&CStr, bool)> {
+    core::iter::from_fn(move || {
+        loop {
+            let (head, name) = bytes.split_first_chunk::<19>()?;
+            let [.., low, high, kind] = *head;
+            bytes = bytes.get(usize::from(u16::from_le_bytes([low, high])).max(1)..)?;
+            if kind == REGULAR || kind == DIRECTORY {
+                let name = CStr::from_bytes_until_nul(name).ok()?;
+                if !matches!(name.to_bytes(), b"." | b"..") {
+                    return Some((name, kind == DIRECTORY));
+                }
+            }
+        }
+    })
 }
 
 #[cfg(test)]
@@ -167,11 +191,30 @@ mod tests {
         assert_eq!(device_names(lines).collect::<Vec<_>>(), [&b"name"[..], b"", b"vda", b"vda1", b""]);
     }
 
+    fn entry(kind: u8, name: &[u8]) -> Vec<u8> {
+        let length = (19 + name.len() + 1).next_multiple_of(8);
+        let mut bytes = vec![7; 16];
+        bytes.extend(u16::try_from(length).unwrap().to_le_bytes());
+        bytes.push(kind);
+        bytes.extend(name);
+        bytes.resize(length, 0);
+        bytes
+    }
+
+    #[test]
+    fn entries_are_files_and_directories() {
+        let bytes =
+            [entry(4, b"."), entry(8, b"dmesg-erst-1"), entry(4, b".."), entry(10, b"link"), entry(4, b"x")].concat();
+        assert_eq!(entries(&bytes).collect::<Vec<_>>(), [(c"dmesg-erst-1", false), (c"x", true)]);
+        assert_eq!(entries(&bytes[..bytes.len() - 1]).count(), 1);
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             let _ = (erofs_bytes(&bytes), Ext4::of(&bytes).and_then(|ext4| ext4.growth(u64::MAX)));
             let _ = partition_name(&bytes);
+            prop_assert!(entries(&bytes).count() <= bytes.len());
             prop_assert!(device_names(&bytes).all(|name| !name.contains(&b'\n')));
             prop_assert!(ext4_label(&bytes).is_none_or(|label| label.len() <= 16));
             prop_assert!(module_names(&bytes).all(|name| !name.is_empty() && !name.contains(&b'\n')));

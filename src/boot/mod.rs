@@ -16,6 +16,7 @@ mod modules;
 mod mounts;
 mod programs;
 mod root;
+mod seed;
 
 use core::ffi::CStr;
 use rustix::fd::BorrowedFd;

@@ -36,13 +36,21 @@ pub const DATA_DIRECTORIES: &[(Text, u16)] = &[
     (t(c"var/log"), 0o755),
     (t(c"etc"), 0o755),
     (t(c"etc/kubernetes"), 0o755),
-    (t(c"etc/kubernetes/manifests"), 0o755),
     (t(c"etc/cni"), 0o755),
     (t(c"etc/cni/net.d"), 0o755),
     (t(c"opt"), 0o755),
     (t(c"opt/cni"), 0o755),
     (t(c"opt/cni/bin"), 0o755),
 ];
+
+/// The directory of static pods, made last on a new disk.
+pub const MANIFESTS: &CStr = c"etc/kubernetes/manifests";
+/// The same while it is not whole; of that name in the seed, too.
+pub const MANIFESTS_NEW: &CStr = c"etc/kubernetes/manifests.new";
+/// What the image has for a new disk: static pods, and containerd's store with the images they need.
+pub const IMAGE_SEED: &CStr = c"/usr/lib/kios/seed";
+/// How deep its directories are at most.
+pub const SEED_DEPTH: usize = 8;
 
 /// What is bound from the data disk to its place: (path below [`DATA`], place).
 pub const DATA_BINDS: &[(Text, Text)] = &[

@@ -9,6 +9,7 @@ use crate::ending::{change, check_clean, disk, read};
 use crate::gate::{ROOM, Scenario, scenario};
 use crate::image::run;
 use crate::lines::{check_boot, check_order, of_init, power_off};
+use crate::shell::encode;
 use crate::vm::{Vm, boot, scratch};
 
 /// Boots the disk with the clock that the machine's battery kept.
@@ -193,6 +194,8 @@ fn late_and_small_data_disk() {
             .option("--data", &blank)
             .qemu(&["-device", "virtio-scsi-pci,id=scsi", "-drive", &drive])
             .qemu(&["-machine", "microvm,rtc=off,pcie=on,acpi=on"])
+            // Else the kernel measures its clock by a timer that this machine has, without an end at times.
+            .option("--append", "tsc_early_khz=2000000 no_timer_check")
             .start();
         vm.wait_for("waiting for the data disk");
         vm.ask(r#"{"execute":"device_add","arguments":{"driver":"scsi-hd","bus":"scsi.0","drive":"late"}}"#);
@@ -203,11 +206,16 @@ fn late_and_small_data_disk() {
             &vm.lines(),
             &["waiting for the data disk", "data disk /dev/sda", "data disk grown to 1024 MiB", "9/12 data "],
         );
+        // The pods that come with the image, and their images.
+        vm.wait_for("container-a: hello 1");
+        vm.wait_for("dhcpcd: bound eth0 10.0.2.");
         power_off(scenario, &mut vm);
         check_clean(&late);
         assert_eq!(bytes(&late.display().to_string()), DEVICE);
-        for (path, mode) in kios_init::plan::DATA_DIRECTORIES {
-            let path = format!("/{}", path.get().to_str().unwrap());
+        let manifests = (kios_init::plan::MANIFESTS.to_str().unwrap(), 0o700);
+        let made = kios_init::plan::DATA_DIRECTORIES.iter().map(|(path, mode)| (path.get().to_str().unwrap(), *mode));
+        for (path, mode) in made.chain([manifests]) {
+            let path = format!("/{path}");
             let said = run(Command::new("/usr/sbin/debugfs").args(["-R", &format!("stat {path}")]).arg(&late));
             assert!(
                 said.contains("Type: directory") && said.contains(&format!("Mode:  {mode:04o} ")),
@@ -227,7 +235,7 @@ fn bytes(disk: &str) -> u64 {
 }
 
 /// A partition of an NVMe disk, whose file system says that it has errors; with it a kubeconfig, and the machine's name. Then
-/// another data disk beside it.
+/// it is a SATA disk, and another data disk is beside it.
 #[test]
 fn partition_with_errors_and_another_disk() {
     scenario("partition_with_errors_and_another_disk", ROOM, |scenario| {
@@ -258,7 +266,8 @@ fn partition_with_errors_and_another_disk() {
 
         // A second one: which it is nobody can say, and both are as they were.
         let before = fs::read(&disk).unwrap();
-        let mut vm = boot(scenario).qemu(&nvme).start();
+        let sata = ["-drive", &drive, "-device", "ide-hd,drive=nvme"];
+        let mut vm = boot(scenario).qemu(&sata).start();
         vm.wait_up();
         check_boot(scenario, &vm.lines(), &["(degraded: two data disks: ENOTUNIQ)"]);
         assert!(vm.has("running from memory"));
@@ -268,12 +277,14 @@ fn partition_with_errors_and_another_disk() {
     });
 }
 
-/// Of an API server that nobody is.
+/// Of an API server that nobody is; but the authority's certificate is one.
 fn kubeconfig() -> String {
-    let lines = [
-        "apiVersion: v1\nclusters:\n- cluster:\n    server: https://127.0.0.1:1\n  name: c\ncontexts:\n- context:",
-        "    cluster: c\n    user: u\n  name: c\ncurrent-context: c\nkind: Config\nusers:\n- name: u\n  user:",
-        "    token: 07401b.f395accd246ae52d\n",
-    ];
-    lines.join("\n")
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ed25519", "-noenc", "-keyout", "/dev/null", "-subj", "/CN=nobody"]);
+    let authority = encode(run(&mut openssl).as_bytes());
+    format!(
+        "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {authority}\n    \
+         server: https://127.0.0.1:1\n  name: c\ncontexts:\n- context:\n    cluster: c\n    user: u\n  name: c\n\
+         current-context: c\nkind: Config\nusers:\n- name: u\n  user:\n    token: 07401b.f395accd246ae52d\n"
+    )
 }

@@ -83,6 +83,8 @@ fn no_data_disk() {
         let lines = vm.lines();
         check_boot(scenario, &lines, &["9/12 data "]);
         check_order(&lines, &["running from memory", "(degraded: no data disk: ENODEV)", "containerd ready"]);
+        // The pods that come with the image.
+        vm.wait_for("container-a: hello 1");
         power_off(scenario, &mut vm);
         assert!(fs::read(&disk).unwrap().iter().all(|byte| *byte == 0), "the blank disk was written");
     });
