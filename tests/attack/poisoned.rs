@@ -41,7 +41,7 @@ fn poisoned_data_disk() {
         vm.wait_for("late modules: ");
         vm.wait_for("kubelet.log: ");
         vm.wait_for("containerd.log: ");
-        check_boot(scenario, &vm.lines(), &["kubelet.log: ", "containerd.log: "]);
+        check_boot(scenario, &vm.lines(), &["kubelet.log: ", "containerd.log: ", "/var/lib/kios: ELOOP"]);
         // What is lost, and not saved, is said; the end is in order all the same.
         vm.press_power();
         assert_eq!(vm.end().0, 0);
