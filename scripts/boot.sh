@@ -99,6 +99,7 @@ fi
 check_manifests "$MANIFESTS"
 for archive in ${IMAGES[@]+"${IMAGES[@]}"}; do check_archive "$archive"; done
 [ -z "$DATA" ] || check_data "$DATA"
+[ -z "$JOIN" ] || [ -z "$BUILD_ONLY" ] || [ -n "$DATA" ] || wrong "--join with --build-only needs --data"
 [ -z "$JOIN" ] || check_join "$JOIN"
 
 finish() {

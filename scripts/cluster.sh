@@ -60,24 +60,33 @@ inside() {
 
 bed_child() { cut -d' ' -f1 "/proc/$(cat "$DIR/pid")/task/$(cat "$DIR/pid")/children"; }
 
-kubectl() { inside env KUBECONFIG="$DIR/pki/admin.conf" "$PROGRAMS/kubectl" "$@"; }
+# Nothing of the user's own is read or written.
+kubectl() { inside env KUBECONFIG="$DIR/pki/admin.conf" KUBECACHEDIR="$DIR/cache" KUBERC=off "$PROGRAMS/kubectl" "$@"; }
 
 up() {
+    local lock began
     check_packages
+    mkdir -p "$DIR/log"
+    exec {lock}>"$DIR/.lock"
+    flock -w "$READY_LIMIT" "$lock" || die "another cluster.sh up is at work in $DIR"
     if running; then
         say "runs already, in $DIR"
-        return
+    else
+        make_pki "$DIR/pki" "$SERVER" "$TOKEN"
+        # A process namespace too: the end of its first process is the end of all.
+        setsid unshare -r -n -p -f --kill-child --mount-proc bash "$REPO/scripts/cluster/bed.sh" "$DIR" "$PROGRAMS" "$ETCD" \
+            >"$DIR/log/bed" 2>&1 </dev/null {lock}>&- &
+        echo $! >"$DIR/pid"
+        STARTED=1
+        for ((began = SECONDS; SECONDS < began + 5; )); do
+            running && break
+            sleep 0.05
+        done
     fi
-    mkdir -p "$DIR"
-    make_pki "$DIR/pki" "$SERVER" "$TOKEN"
-    mkdir -p "$DIR/log"
-    # A process namespace too: the end of its first process is the end of all.
-    setsid unshare -r -n -p -f --kill-child --mount-proc bash "$REPO/scripts/cluster/bed.sh" "$DIR" "$PROGRAMS" "$ETCD" \
-        >"$DIR/log/bed" 2>&1 </dev/null &
-    echo $! >"$DIR/pid"
     wait_until "the API server" kubectl get --raw=/readyz
-    kubectl apply -f "$DIR/pki/token.yaml" -f "$REPO/scripts/cluster/bootstrap.yaml" >/dev/null
+    wait_until "the nodes' rights" kubectl apply -f "$DIR/pki/token.yaml" -f "$REPO/scripts/cluster/bootstrap.yaml"
     wait_until "the default service account" kubectl get serviceaccount default
+    STARTED=
     say "ready, in $DIR; nodes join by scripts/boot.sh --join $DIR"
 }
 
@@ -85,10 +94,10 @@ up() {
 wait_until() {
     local text=$1 end=$((SECONDS + READY_LIMIT)) tick=$((SECONDS + 15))
     shift
-    until "$@" >/dev/null 2>"$DIR/log/wait"; do
+    # In a shell of its own, which an error ends.
+    until ("$@") >/dev/null 2>"$DIR/log/wait"; do
         if [ "$SECONDS" -ge "$end" ] || ! running; then
             tail -n 5 "$DIR"/log/* >&2
-            down
             die "not ready: $text"
         fi
         if [ "$SECONDS" -ge "$tick" ]; then
@@ -141,8 +150,17 @@ case $1 in
     kubectl) ;;
     *) wrong "unknown command $1" ;;
 esac
-trap stop_build EXIT
+# One that did not get ready is ended.
+STARTED=
+finish() {
+    stop_build
+    [ -z "$STARTED" ] || down
+}
+trap finish EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
+trap 'exit 143' TERM
+[ "$1" != kubectl ] || running || die "no cluster in $DIR: scripts/cluster.sh up starts one"
 [ "$1" = down ] || build_control_plane
 case $1 in
     up) up ;;

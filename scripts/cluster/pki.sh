@@ -5,36 +5,34 @@ DAYS=3650
 
 # make_pki DIR SERVER TOKEN: all of it, unless it is there.
 make_pki() {
-    local dir=$1 server=$2 token=$3
-    [ ! -d "$dir" ] || return 0
-    rm -rf "$dir.new"
-    mkdir -m 700 "$dir.new"
-    (
-        cd "$dir.new"
-        umask 077
-        openssl genrsa -out ca.key 2048
-        openssl req -x509 -new -key ca.key -days "$DAYS" -subj /CN=kios-test -out ca.crt \
-            -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,digitalSignature
-        openssl genrsa -out sa.key 2048
-        openssl rsa -in sa.key -pubout -out sa.pub
-        certificate apiserver /CN=kube-apiserver serverAuth \
-            "IP:127.0.0.1,IP:10.0.2.100,IP:10.96.0.1,DNS:localhost,DNS:kubernetes.default.svc"
-        certificate kubelet-client /O=system:masters/CN=kube-apiserver-kubelet-client clientAuth
-        certificate admin /O=system:masters/CN=admin clientAuth
-        certificate controller-manager /CN=system:kube-controller-manager clientAuth
-        certificate scheduler /CN=system:kube-scheduler clientAuth
-        for user in admin controller-manager scheduler; do
-            kubeconfig https://127.0.0.1:6443 "client-certificate-data: $(base64 -w 0 $user.crt)" \
-                "client-key-data: $(base64 -w 0 $user.key)" >$user.conf
-        done
-        kubeconfig "$server" "token: $token" >bootstrap-kubelet.conf
-        token_secret "$token" >token.yaml
-    ) >"$dir.log" 2>&1 || {
-        tail -n 5 "$dir.log" >&2
-        die "could not make keys in $dir"
-    }
-    rm -f "$dir.log"
-    mv "$dir.new" "$dir"
+    [ ! -d "$1" ] || return 0
+    rm -rf "$1.new"
+    mkdir -m 700 "$1.new"
+    build "$1.new" "keys of the control plane" pki_files "$2" "$3"
+    mv "$1.new" "$1"
+}
+
+# pki_files SERVER TOKEN: into the current directory.
+pki_files() {
+    local server=$1 token=$2 user
+    umask 077
+    openssl genrsa -out ca.key 2048
+    openssl req -x509 -new -key ca.key -days "$DAYS" -subj /CN=kios-test -out ca.crt \
+        -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,digitalSignature
+    openssl genrsa -out sa.key 2048
+    openssl rsa -in sa.key -pubout -out sa.pub
+    certificate apiserver /CN=kube-apiserver serverAuth \
+        "IP:127.0.0.1,IP:10.0.2.100,IP:10.96.0.1,DNS:localhost,DNS:kubernetes.default.svc"
+    certificate kubelet-client /O=system:masters/CN=kube-apiserver-kubelet-client clientAuth
+    certificate admin /O=system:masters/CN=admin clientAuth
+    certificate controller-manager /CN=system:kube-controller-manager clientAuth
+    certificate scheduler /CN=system:kube-scheduler clientAuth
+    for user in admin controller-manager scheduler; do
+        kubeconfig https://127.0.0.1:6443 "client-certificate-data: $(base64 -w 0 $user.crt)" \
+            "client-key-data: $(base64 -w 0 $user.key)" >$user.conf
+    done
+    kubeconfig "$server" "token: $token" >bootstrap-kubelet.conf
+    token_secret "$token" >token.yaml
 }
 
 # certificate NAME SUBJECT USAGE [NAMES]: a key and its certificate.

@@ -13,7 +13,10 @@ check_join() {
     if [ -d "$1" ]; then
         JOIN_FILE=$1/pki/bootstrap-kubelet.conf
         [ -f "$JOIN_FILE" ] || die "--join $1: no cluster there; scripts/cluster.sh --dir $1 up makes one" 2
-        pid=$(cat "$1/pid" 2>/dev/null) && child=$(cut -d' ' -f1 "/proc/$pid/task/$pid/children" 2>/dev/null) && [ -n "$child" ] ||
+        # The process of that number must be the cluster's: an old one is not there after a crash.
+        pid=$(cat "$1/pid" 2>/dev/null) &&
+            tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "bed.sh $(realpath "$1") " &&
+            child=$(cut -d' ' -f1 "/proc/$pid/task/$pid/children" 2>/dev/null) && [ -n "$child" ] ||
             die "--join $1: that cluster does not run; scripts/cluster.sh --dir $1 up starts it" 2
         JOIN_INSIDE=(nsenter --preserve-credentials -U -n -t "$child" --)
     else
@@ -28,24 +31,29 @@ check_join() {
     [ ! -d "$1" ] || JOIN_NET+=",hostfwd=tcp:$JOIN_ADDRESS:10250-$JOIN_ADDRESS:10250"
 }
 
-# join_disk DISK: puts the kubeconfig there, over one that it has; and the address, which kubelet takes from the default route
-# elsewhere: here there is none.
+# join_disk DISK: puts the kubeconfig there, and the address, which kubelet takes from the default route elsewhere: here there
+# is none. A disk that has another kubeconfig was in another cluster: what it has of that goes.
 join_disk() {
-    local dir=/etc/kubernetes address
+    local dir=/etc/kubernetes pki=/var/lib/kubelet/pki files
     ! dumpe2fs -h "$1" 2>/dev/null | grep -q needs_recovery ||
         die "$1 was not unmounted: let a node boot from it and power off, without --join"
-    address=$(mktemp)
-    echo "$JOIN_ADDRESS" >"$address"
-    {
-        put_file "$JOIN_FILE" "$dir/bootstrap-kubelet.conf"
-        put_file "$address" "$dir/node-ip"
-    } | debugfs -w -f - "$1" >/dev/null 2>&1
-    rm "$address"
+    files=$(mktemp -d)
+    # A name that debugfs can read.
+    cp "$JOIN_FILE" "$files/bootstrap"
+    echo "$JOIN_ADDRESS" >"$files/address"
     debugfs -R "cat $dir/bootstrap-kubelet.conf" "$1" 2>/dev/null | cmp -s - "$JOIN_FILE" ||
-        die "could not write $dir/bootstrap-kubelet.conf to $1"
+        printf 'rm %s\n' "$dir/kubelet.conf" "$pki/kubelet-client-current.pem" "$pki/kubelet-server-current.pem" >"$files/requests"
+    {
+        put_file "$files/bootstrap" "$dir/bootstrap-kubelet.conf"
+        put_file "$files/address" "$dir/node-ip"
+    } >>"$files/requests"
+    debugfs -w -f "$files/requests" "$1" >/dev/null 2>&1
+    rm -r "$files"
+    debugfs -R "cat $dir/bootstrap-kubelet.conf" "$1" 2>/dev/null | cmp -s - "$JOIN_FILE" &&
+        [ "$(debugfs -R "cat $dir/node-ip" "$1" 2>/dev/null)" = "$JOIN_ADDRESS" ] || die "could not write $dir to $1"
 }
 
-# put_file FROM TO: requests of debugfs, which owns and modes a file as it is here.
+# put_file FROM TO: requests of debugfs; the file is root's alone.
 put_file() {
-    printf '%s\n' "rm $2" "write $(realpath "$1") $2" "sif $2 mode 0100600" "sif $2 uid 0" "sif $2 gid 0"
+    printf '%s\n' "rm $2" "write $1 $2" "sif $2 mode 0100600" "sif $2 uid 0" "sif $2 gid 0"
 }

@@ -3,7 +3,7 @@
 
 use core::ffi::CStr;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, Mode, OFlags, mkdirat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, unlinkat};
 use rustix::io::{Errno, pread, read};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount as mount_at, mount_bind, mount_change, unmount};
 
@@ -116,8 +116,19 @@ fn make_directories(step: &mut Step) -> Result<()> {
         // Parents come first, so that none of a path's is a link by now: whoever prepared the disk leads nobody elsewhere.
         file::below(&root, path.get(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).during(path)?;
     }
+    step.check(remove_network(&root).during(plan::NETWORKS));
     step.check(seed::plant(&root).during(plan::MANIFESTS));
     Ok(())
+}
+
+/// Removes the network configuration of an earlier boot. Errors: of unlink(2) and open(2).
+fn remove_network(root: &Fd) -> rustix::io::Result<()> {
+    let how = OFlags::RDONLY | OFlags::DIRECTORY;
+    let networks = file::below(root, plan::NETWORKS, how, Mode::empty())?;
+    match unlinkat(networks, plan::NETWORK_MADE, AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
 }
 
 /// The path of the one device that carries the label. Errors: ENODEV for none, ENOTUNIQ for two, which are both left alone.

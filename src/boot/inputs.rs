@@ -104,12 +104,7 @@ fn may_have(prefix: &[u8], key: &[u8]) -> bool {
     !within(b"kubernetes.io") && !within(b"k8s.io")
         || within(b"kubelet.kubernetes.io")
         || within(b"node.kubernetes.io")
-        || is_listed(OWN_LABELS, key)
-}
-
-/// Whether a list with a blank between has that word.
-pub(super) fn is_listed(list: &[u8], word: &[u8]) -> bool {
-    !word.is_empty() && list.split(|byte| *byte == b' ').any(|listed| listed == word)
+        || OWN_LABELS.split(|byte| *byte == b' ').any(|own| own == key)
 }
 
 const OWN_LABELS: &[u8] = b"kubernetes.io/hostname kubernetes.io/os kubernetes.io/arch topology.kubernetes.io/zone \

@@ -43,6 +43,12 @@ pub const DATA_DIRECTORIES: &[(Text, u16)] = &[
     (t(c"opt/cni/bin"), 0o755),
 ];
 
+/// Directory of network configurations.
+pub const NETWORKS: &CStr = c"etc/cni/net.d";
+/// The one that containerd made by the addresses that the cluster gave the node: it makes it anew, and only where there is none
+/// (internal/cri/server/update_runtime_config.go), so what an earlier boot left goes.
+pub const NETWORK_MADE: &CStr = c"10-containerd-net.conflist";
+
 /// The directory of static pods, made last on a new disk.
 pub const MANIFESTS: &CStr = c"etc/kubernetes/manifests";
 /// The same while it is not whole; of that name in the seed, too.
@@ -106,13 +112,14 @@ const_assert!(
     NAME_ARGUMENT.len() + INPUT_BYTES <= ARGUMENT_BYTES && LABELS_ARGUMENT.len() + INPUT_BYTES <= ARGUMENT_BYTES
 );
 /// The ways into a cluster: the first of these kubeconfigs that is there and good is kubelet's. It has the bytes that were
-/// looked at, at descriptor 9; the one that it makes from the other it has for itself, and makes it anew at each start.
+/// looked at, at descriptor 9. With the first one it makes the other for itself, anew at each start, and uses the certificate that
+/// it kept while that is good.
 pub const KUBECONFIGS: [Input; 2] = [
-    Input { name: t(c"kubelet.conf"), arguments: &[c"--kubeconfig=/proc/self/fd/9"] },
     Input {
         name: t(c"bootstrap-kubelet.conf"),
         arguments: &[c"--bootstrap-kubeconfig=/proc/self/fd/9", c"--kubeconfig=/kios/kubelet.conf"],
     },
+    Input { name: t(c"kubelet.conf"), arguments: &[c"--kubeconfig=/proc/self/fd/9"] },
 ];
 /// Bytes of the longest of them.
 pub const KUBECONFIG_BYTES: usize = 65_536;

@@ -84,6 +84,7 @@ fn mistakes_are_one_line() {
     refuses(&["--join", "/nowhere"], 2, "--join /nowhere: no such file");
     refuses(&["--join", file], 2, "not a kubeconfig");
     refuses(&["--join", empty], 2, "no cluster there; scripts/cluster.sh");
+    refuses(&["--build-only", "--join", file], 2, "--join with --build-only needs --data");
     let cluster = |arguments: &[&str], status, text| {
         check_refused(arguments, &script("cluster.sh", arguments), status, text);
     };
