@@ -10,6 +10,8 @@ SELF=cluster.sh
 . "$IMAGE/programs.sh"
 # shellcheck source=scripts/cluster/pki.sh
 . "$REPO/scripts/cluster/pki.sh"
+# shellcheck source=scripts/cluster/find.sh
+. "$REPO/scripts/cluster/find.sh"
 
 usage() {
     cat <<'EOF'
@@ -45,23 +47,16 @@ READY_LIMIT=180
 TOKEN=kios00.0123456789abcdef
 SERVER=https://10.0.2.100:6443
 
-# running: is the bed of this directory there?
-running() {
-    local pid
-    pid=$(cat "$DIR/pid" 2>/dev/null) && [ -n "$pid" ] && tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "bed.sh $DIR "
+# kubectl_command sets KUBECTL: the administrator's, in the bed's network. Nothing of the user's own is read or written.
+kubectl_command() {
+    find_bed "$DIR" || die "no cluster in $DIR: scripts/cluster.sh up starts one"
+    KUBECTL=("${IN_BED[@]}" env KUBECONFIG="$DIR/pki/admin.conf" KUBECACHEDIR="$DIR/cache" KUBERC=off "$PROGRAMS/kubectl")
 }
 
-# inside COMMAND...: in the bed's network namespace.
-inside() {
-    running || die "no cluster in $DIR: scripts/cluster.sh up starts one"
-    # The bed's own child is in the namespace.
-    nsenter --preserve-credentials -U -n -t "$(bed_child)" -- "$@"
+kubectl() {
+    kubectl_command
+    "${KUBECTL[@]}" "$@"
 }
-
-bed_child() { cut -d' ' -f1 "/proc/$(cat "$DIR/pid")/task/$(cat "$DIR/pid")/children"; }
-
-# Nothing of the user's own is read or written.
-kubectl() { inside env KUBECONFIG="$DIR/pki/admin.conf" KUBECACHEDIR="$DIR/cache" KUBERC=off "$PROGRAMS/kubectl" "$@"; }
 
 up() {
     local lock began
@@ -69,7 +64,7 @@ up() {
     mkdir -p "$DIR/log"
     exec {lock}>"$DIR/.lock"
     flock -w "$READY_LIMIT" "$lock" || die "another cluster.sh up is at work in $DIR"
-    if running; then
+    if bed_runs "$DIR"; then
         say "runs already, in $DIR"
     else
         make_pki "$DIR/pki" "$SERVER" "$TOKEN"
@@ -79,7 +74,7 @@ up() {
         echo $! >"$DIR/pid"
         STARTED=1
         for ((began = SECONDS; SECONDS < began + 5; )); do
-            running && break
+            find_bed "$DIR" && break
             sleep 0.05
         done
     fi
@@ -96,7 +91,7 @@ wait_until() {
     shift
     # In a shell of its own, which an error ends.
     until ("$@") >/dev/null 2>"$DIR/log/wait"; do
-        if [ "$SECONDS" -ge "$end" ] || ! running; then
+        if [ "$SECONDS" -ge "$end" ] || ! bed_runs "$DIR"; then
             tail -n 5 "$DIR"/log/* >&2
             die "not ready: $text"
         fi
@@ -109,16 +104,15 @@ wait_until() {
 }
 
 down() {
-    local pid i
-    if running; then
-        pid=$(cat "$DIR/pid")
+    local i
+    if bed_runs "$DIR"; then
         # The bed ends them in order.
-        kill -TERM "$(bed_child)" 2>/dev/null || true
+        ! find_bed "$DIR" || kill -TERM "$BED" 2>/dev/null || true
         for ((i = 0; i < 200; i++)); do
-            running || break
+            bed_runs "$DIR" || break
             sleep 0.1
         done
-        running && kill -KILL "$pid"
+        ! bed_runs "$DIR" || kill -KILL "$BED_PID"
     fi
     rm -f "$DIR/pid"
 }
@@ -160,13 +154,15 @@ trap finish EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
-[ "$1" != kubectl ] || running || die "no cluster in $DIR: scripts/cluster.sh up starts one"
+[ "$1" != kubectl ] || find_bed "$DIR" || die "no cluster in $DIR: scripts/cluster.sh up starts one"
 [ "$1" = down ] || build_control_plane
 case $1 in
     up) up ;;
     down) down ;;
     kubectl)
         shift
-        kubectl "$@"
+        kubectl_command
+        # Whoever ends this ends kubectl.
+        exec "${KUBECTL[@]}" "$@"
         ;;
 esac

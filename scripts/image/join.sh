@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # How a node finds its cluster: a kubeconfig on its disk, and ways through QEMU's network. Sourced by boot.sh.
 
+# shellcheck source=scripts/cluster/find.sh
+. "$REPO/scripts/cluster/find.sh"
+
 # Where the node is in QEMU's network.
 JOIN_ADDRESS=10.0.2.15
 # What QEMU has for it beside restrict=on, and where QEMU runs for that.
@@ -9,16 +12,11 @@ JOIN_INSIDE=()
 
 # check_join DIR|FILE sets JOIN_FILE, JOIN_NET and JOIN_INSIDE; names a mistake before anything is built.
 check_join() {
-    local pid child
     if [ -d "$1" ]; then
         JOIN_FILE=$1/pki/bootstrap-kubelet.conf
         [ -f "$JOIN_FILE" ] || die "--join $1: no cluster there; scripts/cluster.sh --dir $1 up makes one" 2
-        # The process of that number must be the cluster's: an old one is not there after a crash.
-        pid=$(cat "$1/pid" 2>/dev/null) &&
-            tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "bed.sh $(realpath "$1") " &&
-            child=$(cut -d' ' -f1 "/proc/$pid/task/$pid/children" 2>/dev/null) && [ -n "$child" ] ||
-            die "--join $1: that cluster does not run; scripts/cluster.sh --dir $1 up starts it" 2
-        JOIN_INSIDE=(nsenter --preserve-credentials -U -n -t "$child" --)
+        find_bed "$1" || die "--join $1: that cluster does not run; scripts/cluster.sh --dir $1 up starts it" 2
+        JOIN_INSIDE=("${IN_BED[@]}")
     else
         [ -r "$1" ] || die "--join $1: no such file, or it cannot be read" 2
         grep -qsx 'kind: Config' "$1" || die "--join $1: not a kubeconfig as kubectl config view --raw prints it" 2

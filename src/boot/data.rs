@@ -3,7 +3,7 @@
 
 use core::ffi::CStr;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, unlinkat};
 use rustix::io::{Errno, pread, read};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount as mount_at, mount_bind, mount_change, unmount};
 
@@ -109,10 +109,7 @@ fn find_in_time() -> Result<Path> {
 fn make_directories(step: &mut Step) -> Result<()> {
     let root = directory(CWD, t(plan::DATA))?;
     for &(path, mode) in plan::DATA_DIRECTORIES {
-        match mkdirat(&root, path.get(), Mode::from_raw_mode(mode.into())) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(Error::new(path, errno)),
-        }
+        file::make_directory(&root, path.get(), Mode::from_raw_mode(mode.into())).during(path)?;
         // Parents come first, so that none of a path's is a link by now: whoever prepared the disk leads nobody elsewhere.
         file::below(&root, path.get(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).during(path)?;
     }
@@ -123,8 +120,7 @@ fn make_directories(step: &mut Step) -> Result<()> {
 
 /// Removes the network configuration of an earlier boot. Errors: of unlink(2) and open(2).
 fn remove_network(root: &Fd) -> rustix::io::Result<()> {
-    let how = OFlags::RDONLY | OFlags::DIRECTORY;
-    let networks = file::below(root, plan::NETWORKS, how, Mode::empty())?;
+    let networks = file::directory(root, plan::NETWORKS)?;
     match unlinkat(networks, plan::NETWORK_MADE, AtFlags::empty()) {
         Err(Errno::NOENT) => Ok(()),
         other => other,

@@ -301,10 +301,10 @@ users:
         assert!(!is_kubeconfig(b"") && !is_kubeconfig(b"hello\n") && !is_kubeconfig(&[0xff; 9]));
     }
 
-    /// Whether all values are texts, lists, maps and switches, and no key is `exec`.
+    /// Whether all values are texts, lists and maps, and no key is `exec`.
     fn is_plain(yaml: &Yaml) -> bool {
         match yaml {
-            Yaml::String(_) | Yaml::Boolean(_) => true,
+            Yaml::String(_) => true,
             Yaml::Array(items) => items.iter().all(is_plain),
             Yaml::Hash(map) => map.iter().all(|(key, value)| {
                 let plain = is_plain(value) || *value == Yaml::Null;

@@ -1,7 +1,7 @@
 //! The pods that come with the image, and their images: put in place on a disk that has no static pods yet.
 
 use core::ffi::CStr;
-use rustix::fs::{CWD, Mode, OFlags, fstat, mkdirat, renameat, sendfile, syncfs};
+use rustix::fs::{CWD, Mode, OFlags, fstat, renameat, sendfile, syncfs};
 use rustix::io::{Errno, Result};
 
 use super::formats::entries;
@@ -12,19 +12,15 @@ use crate::sys::file;
 /// Puts them below `root`, unless it has a directory of static pods, which comes last: a power cut before leaves it to the next
 /// boot to do it again. Errors: ENOSPC, ELOOP; of the calls.
 pub fn plant(root: &Fd) -> Result<()> {
-    let how = OFlags::RDONLY | OFlags::DIRECTORY;
-    match file::below(root, plan::MANIFESTS, how, Mode::empty()) {
+    match file::directory(root, plan::MANIFESTS) {
         Err(Errno::NOENT) => {}
         Ok(_) => return Ok(()),
         Err(errno) => return Err(errno),
     }
-    match file::open(CWD, plan::IMAGE_SEED, how) {
+    match file::open(CWD, plan::IMAGE_SEED, OFlags::RDONLY | OFlags::DIRECTORY) {
         Ok(seed) => copy(&seed, root, plan::SEED_DEPTH)?,
         // The image has none.
-        Err(Errno::NOENT) => match mkdirat(root, plan::MANIFESTS_NEW, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno),
-        },
+        Err(Errno::NOENT) => file::make_directory(root, plan::MANIFESTS_NEW, Mode::RWXU)?,
         Err(errno) => return Err(errno),
     }
     syncfs(root)?;
@@ -51,13 +47,9 @@ fn copy(from: &Fd, to: &Fd, depth: usize) -> Result<()> {
 }
 
 fn copy_directory(from: &Fd, to: &Fd, name: &CStr, depth: usize) -> Result<()> {
-    let how = OFlags::RDONLY | OFlags::DIRECTORY;
-    let from = file::below(from, name, how, Mode::empty())?;
-    match mkdirat(to, name, Mode::from_raw_mode(fstat(&from)?.st_mode)) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(errno) => return Err(errno),
-    }
-    copy(&from, &file::below(to, name, how, Mode::empty())?, depth)
+    let from = file::directory(from, name)?;
+    file::make_directory(to, name, Mode::from_raw_mode(fstat(&from)?.st_mode))?;
+    copy(&from, &file::directory(to, name)?, depth)
 }
 
 fn copy_file(from: &Fd, to: &Fd, name: &CStr) -> Result<()> {

@@ -12,7 +12,7 @@ use linux_raw_sys::general::{
 };
 use rustix::event::epoll::Event;
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
-use rustix::fs::{FileType, Mode, OFlags, fstat};
+use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat};
 use rustix::io::{Errno, Result, read};
 use rustix::mount::MountAttrFlags;
 
@@ -60,6 +60,19 @@ pub fn below(directory: &Fd, path: &CStr, flags: OFlags, mode: Mode) -> Result<F
     ];
     // SAFETY: `path` is NUL-terminated, `how` has the size given, and both outlive the call.
     Fd::from_answer(unsafe { syscall(__NR_openat2, arguments) })
+}
+
+/// Opens the directory `path` below `at`, as [`below`] does. Errors: ENOTDIR; of [`below`].
+pub fn directory(at: &Fd, path: &CStr) -> Result<Fd> {
+    below(at, path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+}
+
+/// Makes the directory `path` below `at`, unless it is there (mkdirat(2)). Errors: of mkdir(2).
+pub fn make_directory(at: &Fd, path: &CStr, mode: Mode) -> Result<()> {
+    match mkdirat(at, path, mode) {
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
+    }
 }
 
 /// Opens the file `name` of `directory` for reading, as [`below`] does. Errors: EINVAL for what is no file; of open(2).

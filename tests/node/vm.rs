@@ -28,6 +28,18 @@ pub fn scratch(path: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(path)
 }
 
+/// Asks until there is an answer.
+pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + LONG;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "not within {LONG:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// The QEMU that a boot.sh runs, once it is there.
 pub fn qemu_of(boot: Pid) -> Option<Pid> {
     let parent = boot.to_string();
@@ -251,11 +263,7 @@ impl Vm {
 
     /// Asks, again and again, until the answer is yes.
     pub fn poll(&self, what: &str, mut is: impl FnMut(&Vm) -> bool) {
-        let end = Instant::now() + LONG;
-        while !is(self) {
-            assert!(Instant::now() < end, "not {what} within {LONG:?}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        until(what, || is(self).then_some(()));
     }
 
     /// Presses the power button.

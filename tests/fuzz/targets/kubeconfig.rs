@@ -1,5 +1,4 @@
-//! A kubeconfig of the data disk: what is taken is YAML to another parser, has texts and switches for values, and no key
-//! `exec`.
+//! A kubeconfig of the data disk: what is taken is YAML to another parser, has texts for values, and no key `exec`.
 #![no_main]
 
 use kios_init::boot::kubeconfig::authority;
@@ -8,7 +7,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 fn is_plain(yaml: &Yaml) -> bool {
     match yaml {
-        Yaml::String(_) | Yaml::Boolean(_) | Yaml::Null => true,
+        Yaml::String(_) | Yaml::Null => true,
         Yaml::Array(items) => items.iter().all(is_plain),
         Yaml::Hash(map) => {
             map.iter().all(|(key, value)| key.as_str().is_some_and(|key| key != "exec") && is_plain(value))

@@ -13,8 +13,8 @@ use crate::ending::{change, check_clean};
 use crate::gate::{ROOM, Scenario, scenario};
 use crate::image::{manifests, run};
 use crate::lines::{check_boot, check_stop};
-use crate::vm::{Vm, boot, repository, scratch};
-use bed::{Bed, until};
+use crate::vm::{Vm, boot, repository, scratch, until};
+use bed::Bed;
 
 /// What a node says, and what is asked of it through its cluster.
 struct Member<'a> {
