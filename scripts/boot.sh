@@ -22,6 +22,7 @@ a second one kills the machine.
   --join WHERE       joins a cluster: the directory of one that scripts/cluster.sh started, or a
                      bootstrap kubeconfig, which goes on the data disk. What the node says to
                      10.0.2.100:6443 goes to port 6443 of this machine, or of that cluster
+  --address ADDRESS  of the node in QEMU's network (10.0.2.15); a cluster's second node is 10.0.2.16
   --append "ARGS"    further arguments on the kernel's command line
   --memory MIB       memory of the machine (1500)
   --cpus N           processors of the machine (2)
@@ -47,7 +48,7 @@ wrong() { die "$1 (--help says how)" 2; }
 # number OPTION VALUE
 number() { [[ $2 =~ ^[1-9][0-9]{0,6}$ ]] || wrong "$1 $2: not a number above 0"; }
 
-MANIFESTS=$IMAGE/manifests OWN_PODS='' IMAGES=() DATA='' JOIN='' APPEND='' MEMORY=1500 CPUS=2
+MANIFESTS=$IMAGE/manifests OWN_PODS='' IMAGES=() DATA='' JOIN='' ADDRESS=10.0.2.15 APPEND='' MEMORY=1500 CPUS=2
 ARCH=x86_64 ACCEL=auto TIMEOUT=0 UNTIL='' QMP='' BUILD_ONLY='' QEMU_ARGS=()
 while [ $# -gt 0 ]; do
     case $1 in
@@ -61,13 +62,14 @@ while [ $# -gt 0 ]; do
             QEMU_ARGS=("$@")
             break
             ;;
-        --manifests | --images | --data | --join | --append | --memory | --cpus | --arch | --accel | --timeout | --until | --qmp)
+        --manifests | --images | --data | --join | --address | --append | --memory | --cpus | --arch | --accel | --timeout | --until | --qmp)
             [ $# -ge 2 ] || wrong "$1 needs a value"
             case $1 in
                 --manifests) MANIFESTS=$2 OWN_PODS=1 ;;
                 --images) IMAGES+=("$2") OWN_PODS=1 ;;
                 --data) DATA=$2 ;;
                 --join) JOIN=$2 ;;
+                --address) ADDRESS=$2 ;;
                 --append) APPEND=$2 ;;
                 --memory) number "$1" "$2" && MEMORY=$2 ;;
                 --cpus) number "$1" "$2" && CPUS=$2 ;;
@@ -89,6 +91,7 @@ case $ARCH in
     aarch64) die "aarch64 is not there yet" 2 ;;
     *) wrong "--arch $ARCH: neither x86_64 nor aarch64" ;;
 esac
+case $ADDRESS in 10.0.2.15 | 10.0.2.16) ;; *) wrong "--address $ADDRESS: neither 10.0.2.15 nor 10.0.2.16" ;; esac
 case $ACCEL in auto | tcg | kvm) ;; *) wrong "--accel $ACCEL: neither auto, tcg nor kvm" ;; esac
 if [ -n "$UNTIL" ]; then
     # Status 2 is what bash says to a regular expression that is none.

@@ -30,8 +30,8 @@ their own, on its loopback: nothing else can reach them, and they can reach noth
   --dir DIR  where it keeps what it knows: keys, etcd's data, logs (cluster in the cache). Remove
              the directory to begin anew
 
-A node joins it by `scripts/boot.sh --join DIR`. Its certificate for others to read its logs and
-the like waits for approval:
+A node joins it by `scripts/boot.sh --join DIR`, a second one with --address 10.0.2.16 too. The
+certificate of its server, for others to read its logs and the like, waits for approval:
   scripts/cluster.sh kubectl get csr
   scripts/cluster.sh kubectl certificate approve NAME
 

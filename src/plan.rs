@@ -5,7 +5,6 @@ use core::ffi::CStr;
 use linux_raw_sys::general::{
     RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_NOFILE, RLIMIT_RTPRIO, RLIMIT_SIGPENDING, RLIMIT_STACK,
 };
-use rustix::event::Timespec;
 use rustix::mount::MountFlags;
 use static_assertions::const_assert;
 
@@ -277,6 +276,30 @@ pub const BACK_OFF_LAST: Millis = 30_000;
 /// A service ready for this long starts again with the first wait.
 pub const STABLE: Millis = 60_000;
 
+// ---- Trouble with the cluster ---------------------------------------------------------------------------------------
+
+/// Where kubelet says what came of a request to its API server that it makes all the time, as long as it fails every 40 s at
+/// least (component-helpers v0.37.2, apimachinery/lease/controller.go; client-go v0.37.2, util/certificate/certificate_manager.go).
+pub const TROUBLE_AT: [&[u8]; 3] = [
+    b"\"Failed to ensure lease exists",
+    b"\"Failed to update lease",
+    b"\"Failed while requesting a signed certificate",
+];
+/// What is in such a line, and what init says of the API server then; the first that is there counts. The last is of every
+/// request without an answer.
+pub const TROUBLES: [(&[u8], Text); 4] = [
+    (b"x509: certificate has expired", t(c"'s certificate has expired, or the clock is wrong")),
+    (b"x509: ", t(c"'s certificate is not of the kubeconfig's authority, or not for its name")),
+    (b"Unauthorized", t(c" refuses its token or certificate")),
+    (b"https://", t(c" does not answer")),
+];
+/// What it says once there was none for [`TROUBLE_PAST`].
+pub const TROUBLE_OVER: Text = t(c" is no more trouble");
+/// Longer than it takes kubelet to say it again.
+pub const TROUBLE_PAST: Millis = 90_000;
+/// A trouble is told that long after it began, and no sooner after another.
+pub const TROUBLE_PAUSE: Millis = 15_000;
+
 // ---- Logs -----------------------------------------------------------------------------------------------------------
 
 /// Directory of the logs; made on the data disk.
@@ -294,7 +317,7 @@ pub const OWN_LOG: usize = SERVICES.len();
 /// Bytes of a file of a log; before it would be longer, another one is begun.
 pub const LOG_BYTES: u64 = 8 << 20;
 /// For a log's writer that does not keep up with a burst; after that nobody waits for it until it does.
-pub const LOG_WAIT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+pub const LOG_WAIT: Millis = 1_000;
 /// What a log lacks is said no more often than this.
 pub const LOSS_PAUSE: Millis = 10_000;
 /// The logs' writer is started no more often than this.

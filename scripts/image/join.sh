@@ -4,8 +4,6 @@
 # shellcheck source=scripts/cluster/find.sh
 . "$REPO/scripts/cluster/find.sh"
 
-# Where the node is in QEMU's network.
-JOIN_ADDRESS=10.0.2.15
 # What QEMU has for it beside restrict=on, and where QEMU runs for that.
 JOIN_NET=
 JOIN_INSIDE=()
@@ -26,7 +24,7 @@ check_join() {
 "
     # Each connection has a relay of its own. The second is the API server's way to kubelet.
     JOIN_NET=",guestfwd=tcp:10.0.2.100:6443-cmd:socat - TCP:127.0.0.1:6443"
-    [ ! -d "$1" ] || JOIN_NET+=",hostfwd=tcp:$JOIN_ADDRESS:10250-$JOIN_ADDRESS:10250"
+    [ ! -d "$1" ] || JOIN_NET+=",hostfwd=tcp:$ADDRESS:10250-$ADDRESS:10250"
 }
 
 # join_disk DISK: puts the kubeconfig there, and the address, which kubelet takes from the default route elsewhere: here there
@@ -38,7 +36,7 @@ join_disk() {
     files=$(mktemp -d)
     # A name that debugfs can read.
     cp "$JOIN_FILE" "$files/bootstrap"
-    echo "$JOIN_ADDRESS" >"$files/address"
+    echo "$ADDRESS" >"$files/address"
     debugfs -R "cat $dir/bootstrap-kubelet.conf" "$1" 2>/dev/null | cmp -s - "$JOIN_FILE" ||
         printf 'rm %s\n' "$dir/kubelet.conf" "$pki/kubelet-client-current.pem" "$pki/kubelet-server-current.pem" >"$files/requests"
     {
@@ -48,7 +46,7 @@ join_disk() {
     debugfs -w -f "$files/requests" "$1" >/dev/null 2>&1
     rm -r "$files"
     debugfs -R "cat $dir/bootstrap-kubelet.conf" "$1" 2>/dev/null | cmp -s - "$JOIN_FILE" &&
-        [ "$(debugfs -R "cat $dir/node-ip" "$1" 2>/dev/null)" = "$JOIN_ADDRESS" ] || die "could not write $dir to $1"
+        [ "$(debugfs -R "cat $dir/node-ip" "$1" 2>/dev/null)" = "$ADDRESS" ] || die "could not write $dir to $1"
 }
 
 # put_file FROM TO: requests of debugfs; the file is root's alone.

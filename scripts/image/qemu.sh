@@ -33,7 +33,7 @@ start_qemu() {
         -chardev "file,id=console,path=$QEMU_DIR/console" -serial chardev:console
         -chardev "stdio,id=control,signal=off" -mon "chardev=control,mode=control"
         -drive "if=none,id=data,format=raw,file=${disk//,/,,},$disk_options" -device "virtio-blk-pci,drive=data"
-        -netdev "user,id=net,restrict=on$JOIN_NET" -device "virtio-net-pci,netdev=net,romfile="
+        -netdev "user,id=net,restrict=on,dhcpstart=$ADDRESS$JOIN_NET" -device "virtio-net-pci,netdev=net,romfile="
         -device virtio-rng-pci
     )
     [ -z "$QMP" ] || args+=(-qmp "unix:${QMP//,/,,},server=on,wait=off")

@@ -36,6 +36,8 @@ root_tree() {
     install -m 755 "$DEBIAN/usr/bin/mount" "$DEBIAN/usr/bin/umount" tree/usr/bin/
     install_libraries "$DEBIAN/usr/bin/mount" "$DEBIAN/usr/bin/umount"
     chmod -R u+rwX,go+rX,go-w tree
+    # As the CIS benchmark has it (4.1.9).
+    chmod 600 tree/etc/kios/kubelet*.yaml
     # What a new data disk gets; the directory of static pods has its name once all is there.
     seed_tree "$IMAGE/manifests" "$POD_IMAGES"/*.tar
     mv data/etc/kubernetes/manifests data/etc/kubernetes/manifests.new

@@ -2,7 +2,8 @@
 //! machine runs from memory.
 
 use core::ffi::CStr;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
+use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, unlinkat};
 use rustix::io::{Errno, pread, read};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount as mount_at, mount_bind, mount_change, unmount};
@@ -97,9 +98,7 @@ fn find_in_time() -> Result<Path> {
             waits = true;
             report::line().text(c"waiting for the data disk").send();
         }
-        let time = Timespec { tv_sec: (rest / 1_000).cast_signed(), tv_nsec: (rest % 1_000 * 1_000_000).cast_signed() };
-        let mut ready = [PollFd::new(events, PollFlags::IN)];
-        let _ = poll(&mut ready, Some(&time));
+        file::ready(events.as_fd(), PollFlags::IN, rest);
         // What they say does not matter.
         while read(events, &mut [0; 512]).is_ok() {}
     }

@@ -5,12 +5,13 @@
 //! slow holds up the writer, and a drain for a moment once: what does not fit into the pipe by then is lost, counted, and
 //! told. So no service waits for a disk, and process 1, which fills the pipe too, for nothing.
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::PollFlags;
 use rustix::fd::AsFd;
 use rustix::fs::{CWD, Gid, Mode, OFlags, SeekFrom, Uid, fchmod, fchown, ftruncate, renameat, seek};
 use rustix::io::{Errno, read, write};
 use rustix::process::Pid;
 
+use super::trouble::Trouble;
 use super::{now, records};
 use crate::boot::{Machine, kernel_put};
 use crate::error::{During, Result};
@@ -51,7 +52,11 @@ pub fn drain(index: usize, out: &Fd) -> Result<Pid> {
     stay();
     let log = plan::LOGS.get(index).map_or(t(c""), |[name, ..]| *name);
     let (mut record, mut loss, mut stuck) = ([0; RECORD], Loss::default(), false);
+    let mut trouble = Trouble::default();
     loop {
+        if trouble.past().is_some_and(|past| !prints_until(past)) {
+            tell(trouble.over());
+        }
         let Some((head, body)) = record.split_first_chunk_mut() else { process::exit(1) };
         let got = match read(stdio::get(Fixed::Input), &mut *body) {
             Ok(got @ 1..) => got,
@@ -62,17 +67,32 @@ pub fn drain(index: usize, out: &Fd) -> Result<Pid> {
                 process::exit(0)
             }
         };
+        if index == plan::KUBELET {
+            tell(body.get(..got).and_then(|printed| trouble.hear(printed, now())));
+        }
         *head = log::header(index);
         let record = record.get(..HEADER + got).unwrap_or(&[]);
         let mut sent = write(stdio::get(Fixed::LogIn), record).is_ok();
         if !sent && !stuck {
             // A burst, or a disk that hangs: that is found out once, not for each record.
-            let mut room = [PollFd::from_borrowed_fd(stdio::get(Fixed::LogIn), PollFlags::OUT)];
-            let _ = poll(&mut room, Some(&plan::LOG_WAIT));
+            file::ready(stdio::get(Fixed::LogIn), PollFlags::OUT, plan::LOG_WAIT);
             sent = write(stdio::get(Fixed::LogIn), record).is_ok();
         }
         stuck = !sent;
         loss.count(log, if sent { 0 } else { got });
+    }
+}
+
+/// Whether the drained service prints until that time, in milliseconds since power-on. (Or ends.)
+fn prints_until(time: Millis) -> bool {
+    let rest = time.saturating_sub(now());
+    rest > 0 && file::ready(stdio::get(Fixed::Input), PollFlags::IN, rest)
+}
+
+/// Says what keeps kubelet from its cluster.
+fn tell(text: Option<Text>) {
+    if let Some(text) = text {
+        report::line().text(c"kubelet: the API server").text(text).send();
     }
 }
 

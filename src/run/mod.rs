@@ -12,6 +12,7 @@ pub mod signals;
 pub mod sockets;
 pub mod spawn;
 mod supervisor;
+mod trouble;
 mod unit;
 
 use rustix::event::epoll;

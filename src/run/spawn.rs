@@ -108,5 +108,10 @@ fn own_namespace(sockets: &Sockets) -> Result<()> {
     process::unshare_mounts().during(c"unshare mounts")?;
     move_mount(&sockets.mount, c"", CWD, plan::SOCKETS, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .during(c"attach sockets")?;
-    mount_change(c"/", MountPropagationFlags::SHARED | MountPropagationFlags::REC).during(c"share /")
+    mount_change(c"/", MountPropagationFlags::SHARED | MountPropagationFlags::REC).during(c"share /")?;
+    if sockets.bus.is_some() {
+        // A part of a hostPath volume (subPath) is bound by kubelet itself, from what it sees, to where pods get it.
+        mount_change(plan::SOCKETS, MountPropagationFlags::UNBINDABLE).during(c"keep sockets")?;
+    }
+    Ok(())
 }

@@ -11,6 +11,7 @@ use linux_raw_sys::general::{
     open_how,
 };
 use rustix::event::epoll::Event;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat};
 use rustix::io::{Errno, Result, read};
@@ -19,6 +20,12 @@ use rustix::mount::MountAttrFlags;
 use super::arch::syscall;
 use super::fd::Fd;
 use super::{check, fd_argument};
+
+/// Waits until one of `events` is there, or a hang-up, for `limit` milliseconds at most (poll(2)); whether it is.
+pub fn ready(fd: BorrowedFd<'_>, events: PollFlags, limit: u64) -> bool {
+    let time = Timespec { tv_sec: (limit / 1_000).cast_signed(), tv_nsec: (limit % 1_000 * 1_000_000).cast_signed() };
+    poll(&mut [PollFd::from_borrowed_fd(fd, events)], Some(&time)) != Ok(0)
+}
 
 /// Opens `path` below `directory` (openat(2)), close-on-exec. Errors: of open(2).
 pub fn open(directory: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<Fd> {

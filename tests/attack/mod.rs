@@ -111,6 +111,7 @@ const ATTACKS: &[fn(&mut Target) -> Vec<Attack>] = &[
     helpers::attacks,
     // While the volume's propagation is as it was made.
     mounts::through_volume,
+    mounts::through_kubelet,
     mounts::attacks,
     places::attacks,
     services::attacks,

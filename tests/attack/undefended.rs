@@ -17,6 +17,12 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ),
     // Services and pods share process 1's mount namespace.
     ("src/run/spawn.rs", "process::unshare_mounts().during(c\"unshare mounts\")?;", ""),
+    // What kubelet sees of its own it may hand on.
+    (
+        "src/run/spawn.rs",
+        "mount_change(plan::SOCKETS, MountPropagationFlags::UNBINDABLE).during(c\"keep sockets\")?;",
+        "",
+    ),
     // No domain of Landlock, nor Yama's scope in its place.
     (
         "src/boot/isolation.rs",

@@ -49,9 +49,17 @@ fn help_is_on_standard_output() {
         let said = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(0));
         assert!(output.stderr.is_empty());
-        for name in
-            ["usage: scripts/boot.sh", "--manifests", "--images", "--data", "--join", "--append", "--until", "--qmp"]
-        {
+        for name in [
+            "usage: scripts/boot.sh",
+            "--manifests",
+            "--images",
+            "--data",
+            "--join",
+            "--address",
+            "--append",
+            "--until",
+            "--qmp",
+        ] {
             assert!(said.contains(name), "{name}");
         }
         assert!(said.lines().all(|line| line.len() <= 100));
@@ -83,6 +91,7 @@ fn mistakes_are_one_line() {
     refuses(&["--data", "/nowhere/disk"], 2, "--data /nowhere/disk: no such directory");
     refuses(&["--join", "/nowhere"], 2, "--join /nowhere: no such file");
     refuses(&["--join", file], 2, "not a kubeconfig");
+    refuses(&["--address", "10.0.2.17"], 2, "--address 10.0.2.17: neither 10.0.2.15 nor 10.0.2.16");
     refuses(&["--join", empty], 2, "no cluster there; scripts/cluster.sh");
     refuses(&["--build-only", "--join", file], 2, "--join with --build-only needs --data");
     let cluster = |arguments: &[&str], status, text| {

@@ -106,6 +106,7 @@ pub fn check_stop(scenario: &Scenario, lines: &[String], request: &str) -> Durat
     let began = own.iter().find(|line| line.text == stopping).unwrap().at;
     assert!(!own.iter().any(|line| line.text.contains("SIGKILL")), "a service had to be killed");
     let took = Duration::from_millis(last.at - began);
-    scenario.note(&format!("{request} took {took:?}"));
+    let phases: Vec<_> = own.iter().filter(|line| line.text.ends_with("ms")).map(|line| line.text.as_str()).collect();
+    scenario.note(&format!("{request} took {took:?}: {}", phases.join(", ")));
     took
 }

@@ -63,6 +63,13 @@ impl Bed {
         serde_json::from_str(&self.kubectl(&[&["get", "-o", "json"], arguments].concat())).expect("JSON")
     }
 
+    /// Applies files of tests/pods/cluster.
+    pub fn apply(&self, pods: &[&str]) {
+        for pods in pods {
+            self.kubectl(&["apply", "-f", repository(&format!("tests/pods/cluster/{pods}.yaml")).to_str().unwrap()]);
+        }
+    }
+
     /// What kubectl does for long; ended when dropped.
     pub fn beside(&self, arguments: &[&str]) -> Beside {
         Beside(self.script().arg("kubectl").args(arguments).spawn().expect("cluster.sh"))

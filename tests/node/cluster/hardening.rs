@@ -1,7 +1,14 @@
-//! The CIS benchmark's checks of a node (kube-bench, cfg/cis-1.10/node.yaml, 4.2), on the settings that a running kubelet says
-//! it has, and on its arguments.
+//! The CIS benchmark's checks of a node (kube-bench, cfg/cis-1.10/node.yaml): its files (4.1), and the settings that a running
+//! kubelet says it has (4.2).
 
 use serde_json::Value;
+
+/// Those files of 4.1 that a node has, which are root's alone (4.1.5 to 4.1.10). There is no unit of a service manager (4.1.1, 4.1.2) and
+/// no proxy (4.1.3, 4.1.4); the authority's certificate is in the kubeconfig, and the kubeconfig that kubelet makes where no
+/// pod sees it.
+pub const FILES: &str = "for file in etc/kubernetes/bootstrap-kubelet.conf etc/kios/kubelet.yaml etc/kios/kubelet-in-cluster.yaml \
+    var/lib/kubelet/pki/kubelet-client-current.pem var/lib/kubelet/pki/kubelet-server-current.pem; do \
+    stat -c '%a %u:%g' /host$(readlink /host/$file || echo /$file); done | sort -u";
 
 /// What is wrong with kubelet's `kubeletconfig`, as /configz has it.
 pub fn wrong(config: &Value) -> Vec<&'static str> {

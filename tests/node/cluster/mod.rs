@@ -1,7 +1,9 @@
 //! A node in a cluster, with the stock control plane.
 
+mod away;
 mod bed;
 mod hardening;
+mod pair;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use crate::ending::{change, check_clean};
 use crate::gate::{ROOM, Scenario, scenario};
 use crate::image::{manifests, run};
 use crate::lines::{check_boot, check_stop};
-use crate::vm::{Vm, boot, repository, scratch, until};
+use crate::vm::{Boot, Vm, boot, repository, scratch, until};
 use bed::Bed;
 
 /// What a node says, and what is asked of it through its cluster.
@@ -35,15 +37,24 @@ fn disk(name: &str) -> PathBuf {
 
 /// Boots from `disk` to join.
 fn join<'a>(scenario: &'a Scenario, bed: &'a Bed, disk: &Path) -> Member<'a> {
-    let vm = boot(scenario).option("--data", disk).option("--join", bed.dir()).port().start();
-    vm.wait_up();
-    check_boot(scenario, &vm.lines(), &[]);
-    let line = vm.lines().into_iter().find(|line| line.contains("host name ")).unwrap();
-    let name = line.rsplit(' ').next().unwrap().to_owned();
-    Member { scenario, bed, vm, name }
+    Member::of(scenario, bed, joins(scenario, bed, disk).start())
 }
 
-impl Member<'_> {
+/// How it is booted for that.
+fn joins<'a>(scenario: &'a Scenario, bed: &Bed, disk: &Path) -> Boot<'a> {
+    boot(scenario).option("--data", disk).option("--join", bed.dir()).port()
+}
+
+impl<'a> Member<'a> {
+    /// A machine that was booted so, once it is up.
+    fn of(scenario: &'a Scenario, bed: &'a Bed, vm: Vm) -> Member<'a> {
+        vm.wait_up();
+        check_boot(scenario, &vm.lines(), &[]);
+        let line = vm.lines().into_iter().find(|line| line.contains("host name ")).unwrap();
+        let name = line.rsplit(' ').next().unwrap().to_owned();
+        Member { scenario, bed, vm, name }
+    }
+
     fn node(&self) -> Value {
         self.bed.get(&["node", &self.name])
     }
@@ -60,7 +71,7 @@ impl Member<'_> {
         known && self.condition().0 == "True"
     }
 
-    /// The pod of the Deployment, once it runs.
+    /// The node's pod of the Deployment, once it runs.
     fn web(&self) -> Value {
         until("pod of the Deployment that runs", || {
             let all = self.bed.get(&["pods", "-l", "app=web"]);
@@ -68,9 +79,18 @@ impl Member<'_> {
                 let containers = pod["status"]["containerStatuses"].as_array();
                 containers.is_some_and(|all| all.iter().all(|one| one["ready"] == true))
                     && pod["metadata"]["deletionTimestamp"].is_null()
+                    && pod["spec"]["nodeName"] == self.name.as_str()
             });
             found.cloned()
         })
+    }
+
+    /// Lets kubelet have the server that the API server calls.
+    fn serves(&self, pod: &str) {
+        self.bed.approve_server(&self.name);
+        until("server of kubelet's", || {
+            self.bed.attempt(&["exec", pod, "--", "sh", "-c", "true"]).status.success().then_some(())
+        });
     }
 
     /// The Node as others see it.
@@ -147,9 +167,13 @@ impl Member<'_> {
         }
         let config: Value = serde_json::from_str(&raw("configz")).unwrap();
         assert_eq!(hardening::wrong(&config["kubeletconfig"]), [""; 0]);
+        assert_eq!(self.vm.sh(hardening::FILES), "600 0:0");
         // Whoever has no certificate of the cluster's gets nothing.
-        let refused = self.bed.inside("openssl", &["s_client", "-connect", "10.0.2.15:10250", "-tls1_2"]);
-        assert!(!refused.status.success(), "TLS 1.2 is spoken");
+        let speaks = |version: &str| {
+            let script = format!("openssl s_client -connect 10.0.2.15:10250 {version} </dev/null");
+            self.bed.inside("bash", &["-c", &script]).status.success()
+        };
+        assert_eq!(["-tls1_3", "-tls1_2"].map(speaks), [true, false], "versions of TLS");
         let nobody = [
             "--kubeconfig=/dev/null",
             "--server=https://10.0.2.15:10250",
@@ -192,32 +216,30 @@ impl Member<'_> {
     }
 }
 
-/// The client certificates that were asked for.
-fn client_requests(bed: &Bed) -> usize {
+/// Who asked for a client certificate, in the order of names.
+fn client_requests(bed: &Bed) -> Vec<String> {
     let all = bed.get(&["csr"]);
     let client = |csr: &&Value| csr["spec"]["signerName"] == "kubernetes.io/kube-apiserver-client-kubelet";
-    all["items"].as_array().unwrap().iter().filter(client).count()
+    let clients = all["items"].as_array().unwrap().iter().filter(client);
+    let mut names: Vec<_> = clients.map(|csr| csr["spec"]["username"].as_str().unwrap().to_owned()).collect();
+    names.sort();
+    names
 }
 
 #[test]
 fn member_of_a_cluster() {
     scenario("member_of_a_cluster", ROOM, |scenario| {
         let bed = Bed::start("cluster");
-        for pods in ["agent", "web"] {
-            bed.kubectl(&["apply", "-f", repository(&format!("tests/pods/cluster/{pods}.yaml")).to_str().unwrap()]);
-        }
+        bed.apply(&["agent", "web"]);
         let (disk, labels) = (disk("member.ext4"), scratch("member-labels"));
         fs::write(&labels, "example.com/rack=r-7\n").unwrap();
         change(&disk, &[format!("write {} /etc/kubernetes/node-labels", labels.display())]);
         let mut member = join(scenario, &bed, &disk);
         until("node that is Ready", || member.is_ready().then_some(()));
-        bed.approve_server(&member.name);
         member.check_node();
         let web = member.web();
         let pod = web["metadata"]["name"].as_str().unwrap().to_owned();
-        until("server of kubelet's", || {
-            bed.attempt(&["exec", &pod, "--", "sh", "-c", "true"]).status.success().then_some(())
-        });
+        member.serves(&pod);
         member.check_network(&web);
         member.check_server(&pod);
         member.power_off(&pod);
@@ -230,6 +252,7 @@ fn member_of_a_cluster() {
         let mut member = join(scenario, &bed, &disk);
         assert_eq!(member.name, name);
         member.vm.wait_for("container-a: hello 1");
+        member.vm.wait_for("kubelet: the API server does not answer");
         bed.freeze(false);
         until("node that is Ready again", || member.is_ready().then_some(()));
         assert_eq!(client_requests(&bed), asked, "another certificate was asked for");
