@@ -10,10 +10,12 @@ use static_assertions::const_assert;
 
 mod data;
 mod kinds;
+mod trouble;
 
 pub use data::*;
 pub use kinds::{Input, Modules, Mount, Need, Service, Watch};
 use kinds::{degraded, fatal};
+pub use trouble::*;
 
 use crate::sys::process::STRINGS_MAX;
 use crate::sys::text::{Text, t};
@@ -275,30 +277,6 @@ pub const BACK_OFF_FIRST: Millis = 250;
 pub const BACK_OFF_LAST: Millis = 30_000;
 /// A service ready for this long starts again with the first wait.
 pub const STABLE: Millis = 60_000;
-
-// ---- Trouble with the cluster ---------------------------------------------------------------------------------------
-
-/// Where kubelet says what came of a request to its API server that it makes all the time, as long as it fails every 40 s at
-/// least (component-helpers v0.37.2, apimachinery/lease/controller.go; client-go v0.37.2, util/certificate/certificate_manager.go).
-pub const TROUBLE_AT: [&[u8]; 3] = [
-    b"\"Failed to ensure lease exists",
-    b"\"Failed to update lease",
-    b"\"Failed while requesting a signed certificate",
-];
-/// What is in such a line, and what init says of the API server then; the first that is there counts. The last is of every
-/// request without an answer.
-pub const TROUBLES: [(&[u8], Text); 4] = [
-    (b"x509: certificate has expired", t(c"'s certificate has expired, or the clock is wrong")),
-    (b"x509: ", t(c"'s certificate is not of the kubeconfig's authority, or not for its name")),
-    (b"Unauthorized", t(c" refuses its token or certificate")),
-    (b"https://", t(c" does not answer")),
-];
-/// What it says once there was none for [`TROUBLE_PAST`].
-pub const TROUBLE_OVER: Text = t(c" is no more trouble");
-/// Longer than it takes kubelet to say it again.
-pub const TROUBLE_PAST: Millis = 90_000;
-/// A trouble is told that long after it began, and no sooner after another.
-pub const TROUBLE_PAUSE: Millis = 15_000;
 
 // ---- Logs -----------------------------------------------------------------------------------------------------------
 

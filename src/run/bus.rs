@@ -1,8 +1,9 @@
 //! kubelet's bus: where it takes its inhibitor lock, and hears that the machine is about to stop (contract.md §2).
 //!
 //! The socket is in kubelet's mount namespace alone, which no pod reaches, and only kubelet's own process is let in. What is
-//! there is trusted with one thing: whoever sends a descriptor along can hold init for as long as its last close takes. The lock is one end of a
-//! pipe: kubelet holds it while its pods end, and the kernel closes it with kubelet's process whatever that dies of.
+//! there is trusted with one thing: whoever sends a descriptor along can hold init for as long as its last close takes. The
+//! lock is one end of a pipe: kubelet holds it while its pods end, and the kernel closes it with kubelet's process whatever
+//! that dies of.
 
 use rustix::event::epoll;
 use rustix::fd::AsFd;
@@ -113,15 +114,25 @@ impl Bus {
         forget(epoll, &mut self.lock);
     }
 
+    fn listens(&self) -> bool {
+        self.connection.is_some() && self.peer.listens()
+    }
+
     fn hang_up(&mut self, epoll: &Fd) {
         forget(epoll, &mut self.connection);
         self.due = Millis::MAX;
     }
 
-    /// Lets kubelet in, in place of a connection it had before; anybody else's is closed at once.
+    /// Lets kubelet in, in place of a connection it had before, unless it listens there: kubelet connects to whatever a pod names
+    /// as a plugin's socket. Anybody else's is closed at once.
     fn accept(&mut self, kubelet: Option<Pid>, epoll: &Fd) {
         let Some(Ok((connection, process))) = self.listener.as_ref().map(net::accept) else { return };
+        // Its end may be there to be read.
+        if self.listens() && self.serve(epoll).is_none() {
+            self.hang_up(epoll);
+        }
         if kubelet.is_some_and(|kubelet| u32::try_from(kubelet.as_raw_nonzero().get()) == Ok(process))
+            && !self.listens()
             && watch(epoll, &connection, Source::Peer)
         {
             self.hang_up(epoll);

@@ -102,16 +102,18 @@ fn go_without(result: Result<()>) {
     }
 }
 
-/// Leaves PID 1's mount namespace for a fresh copy. In it `/`, /proc, /sys and /dev are as at boot, and a peer group of
-/// their own; only what is mounted below /run and /var comes from and goes to other services and PID 1.
+/// Leaves PID 1's mount namespace for a fresh copy. In it `/`, /proc, /sys and /dev are as at boot; only what is mounted below
+/// /run and /var comes from and goes to other services and PID 1. Containerd's have a peer group of their own, since its
+/// containers' mounts may propagate. Kubelet's are private, and its sockets cannot be bound: it binds parts of volumes for pods
+/// (subPath, local volumes) from what it sees to where containerd sees them too, and what pods mount there must not come back.
 fn own_namespace(sockets: &Sockets) -> Result<()> {
     process::unshare_mounts().during(c"unshare mounts")?;
     move_mount(&sockets.mount, c"", CWD, plan::SOCKETS, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .during(c"attach sockets")?;
-    mount_change(c"/", MountPropagationFlags::SHARED | MountPropagationFlags::REC).during(c"share /")?;
-    if sockets.bus.is_some() {
-        // A part of a hostPath volume (subPath) is bound by kubelet itself, from what it sees, to where pods get it.
-        mount_change(plan::SOCKETS, MountPropagationFlags::UNBINDABLE).during(c"keep sockets")?;
-    }
-    Ok(())
+    let (place, propagation) = if sockets.bus.is_some() {
+        (plan::SOCKETS, MountPropagationFlags::UNBINDABLE)
+    } else {
+        (c"/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)
+    };
+    mount_change(place, propagation).during(c"mount propagation")
 }

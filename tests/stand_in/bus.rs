@@ -31,6 +31,7 @@ impl Bus {
             // All that kubelet does when it starts, and again when it lost the connection (contract.md §2).
             "inhibit" => ["hello", "take", "listen"].iter().for_each(|command| assert!(self.act(command))),
             "hello" => {
+                self.connection = None;
                 let mut connection = Channel::open_private(&address()).expect("connect to bus");
                 connection.register().expect("Hello");
                 self.connection = Some(connection);
@@ -53,6 +54,7 @@ impl Bus {
             "other-order" => closed_after(let_in(), &[b"B\x01\0\x01\0\0\0\0\0\0\0\x01\0\0\0\0".to_vec()]),
             "deaf" => closed_after(let_in(), &vec![hello(); 100_000]),
             "stranger" => in_child(|| assert_turned_away(b"\0AUTH EXTERNAL 30\r\n")),
+            "stray" => assert_turned_away(HANDSHAKE),
             "flood" => in_child(|| (0..1_000).for_each(|_| assert_turned_away(b""))),
             "flooder" => leave_behind(|| assert_turned_away(HANDSHAKE)),
             _ => return false,

@@ -6,8 +6,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
-
 use super::{Bed, Member, client_requests, disk, join};
 use crate::gate::scenario;
 use crate::image::run;
@@ -18,7 +16,7 @@ use crate::vm::until;
 const KEPT: &str = "/host$(readlink /host/var/lib/kubelet/pki/kubelet-client-current.pem)";
 
 const SILENT: &str = "kubelet: the API server does not answer";
-const REFUSED: &str = "kubelet: the API server refuses its token or certificate";
+const REFUSED: &str = "kubelet: the API server does not let it in: token or certificate refused";
 const FOREIGN: &str = "kubelet: the API server's certificate is not of the kubeconfig's authority";
 const OVER: &str = "kubelet: the API server is no more trouble";
 
@@ -44,17 +42,6 @@ impl Member<'_> {
     fn says(&self, from: usize, text: &str) {
         let (_, line) = self.vm.wait_after(from, text);
         self.scenario.note(&line);
-    }
-
-    /// Waits until the cluster hears from it again, `ahead` seconds ahead of this machine's clock.
-    fn comes_back(&self, ahead: u64) {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + ahead;
-        let since = run(Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ", "-d"]).arg(format!("@{now}")));
-        until("word of the node", || {
-            let said = self.bed.attempt(&["get", "lease", "-n", "kube-node-lease", &self.name, "-o", "json"]);
-            let lease: Value = serde_json::from_slice(&said.stdout).ok()?;
-            (lease["spec"]["renewTime"].as_str()? >= since.trim() && self.is_ready()).then_some(())
-        });
     }
 }
 
@@ -159,6 +146,8 @@ fn cut_off_from_its_cluster() {
         member.vm.wait_after(from, "container-a: hello 1");
         let expired = Duration::from_secs(31);
         until("end of the certificate", || (began.elapsed().unwrap() > expired).then_some(()));
+        let from = member.vm.here();
+        assert!(!member.vm.has(OVER));
         bed.freeze(false);
         member.comes_back(HOUR);
         member.says(from, OVER);

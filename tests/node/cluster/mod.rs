@@ -8,6 +8,7 @@ mod pair;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use serde_json::Value;
 
@@ -69,6 +70,17 @@ impl<'a> Member<'a> {
     fn is_ready(&self) -> bool {
         let known = self.bed.attempt(&["get", "node", &self.name]).status.success();
         known && self.condition().0 == "True"
+    }
+
+    /// Waits until the cluster hears from it again, `ahead` seconds ahead of this machine's clock.
+    fn comes_back(&self, ahead: u64) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + ahead;
+        let since = run(Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ", "-d"]).arg(format!("@{now}")));
+        until("word of the node", || {
+            let said = self.bed.attempt(&["get", "lease", "-n", "kube-node-lease", &self.name, "-o", "json"]);
+            let lease: Value = serde_json::from_slice(&said.stdout).ok()?;
+            (lease["spec"]["renewTime"].as_str()? >= since.trim() && self.is_ready()).then_some(())
+        });
     }
 
     /// The node's pod of the Deployment, once it runs.
