@@ -9,19 +9,23 @@ fn main() {
         Ok("release") => 62_464,
         _ => 1 << 20,
     };
-    for argument in [
-        "-nostartfiles",
-        "-nostdlib",
-        "-static",
-        "-Wl,--build-id=none",
-        "-Wl,-z,noexecstack",
-        "-Wl,--gc-sections",
-        "-Wl,-O2",
-        "-Wl,--no-eh-frame-hdr",
-        &format!("-Wl,--defsym=FILE_BYTES_MAX={budget}"),
-        &format!("-Wl,-T,{root}/linker.ld"),
-    ] {
+    let driven = std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64");
+    // There a compiler drives the linker, and would add what C programs start with.
+    for argument in ["-nostartfiles", "-nostdlib"].into_iter().filter(|_| driven) {
         println!("cargo:rustc-link-arg-bins={argument}");
+    }
+    for argument in [
+        "-static",
+        "--build-id=none",
+        "-znoexecstack",
+        "--gc-sections",
+        "-O2",
+        "--no-eh-frame-hdr",
+        &format!("--defsym=FILE_BYTES_MAX={budget}"),
+        &format!("-T{root}/linker.ld"),
+    ] {
+        let through = if driven && argument != "-static" { "-Wl," } else { "" };
+        println!("cargo:rustc-link-arg-bins={through}{argument}");
     }
 }
 

@@ -26,7 +26,7 @@ a second one kills the machine.
   --append "ARGS"    further arguments on the kernel's command line
   --memory MIB       memory of the machine (1500)
   --cpus N           processors of the machine (2)
-  --arch ARCH        x86_64; aarch64 is not there yet
+  --arch ARCH        x86_64 or aarch64 (this machine's); another kind than that is emulated
   --accel HOW        auto (KVM where it works), tcg or kvm
   --timeout S        end the machine after S seconds
   --until REGEX      power the machine down in order once a console line matches
@@ -49,7 +49,7 @@ wrong() { die "$1 (--help says how)" 2; }
 number() { [[ $2 =~ ^[1-9][0-9]{0,6}$ ]] || wrong "$1 $2: not a number above 0"; }
 
 MANIFESTS=$IMAGE/manifests OWN_PODS='' IMAGES=() DATA='' JOIN='' ADDRESS=10.0.2.15 APPEND='' MEMORY=1500 CPUS=2
-ARCH=x86_64 ACCEL=auto TIMEOUT=0 UNTIL='' QMP='' BUILD_ONLY='' QEMU_ARGS=()
+ACCEL=auto TIMEOUT=0 UNTIL='' QMP='' BUILD_ONLY='' QEMU_ARGS=()
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help)
@@ -86,11 +86,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-case $ARCH in
-    x86_64) ;;
-    aarch64) die "aarch64 is not there yet" 2 ;;
-    *) wrong "--arch $ARCH: neither x86_64 nor aarch64" ;;
-esac
+set_arch "$ARCH" || wrong "--arch $ARCH: neither x86_64 nor aarch64"
 case $ADDRESS in 10.0.2.15 | 10.0.2.16) ;; *) wrong "--address $ADDRESS: neither 10.0.2.15 nor 10.0.2.16" ;; esac
 case $ACCEL in auto | tcg | kvm) ;; *) wrong "--accel $ACCEL: neither auto, tcg nor kvm" ;; esac
 if [ -n "$UNTIL" ]; then

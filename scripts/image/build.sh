@@ -19,8 +19,12 @@ get_init() {
     check_cargo
     [ -f "$REPO/Cargo.toml" ] || die "no Cargo.toml in $REPO, and no KIOS_INIT= given"
     # cargo knows best whether there is something to do; it is silent when there is not.
-    (cd "$REPO" && cargo build --quiet --release --locked) >&2 || die "could not build: init"
-    INIT=${CARGO_TARGET_DIR:-$REPO/target}/x86_64-unknown-linux-gnu/release/init
+    if is_foreign && command -v rustup >/dev/null && ! rustup target list --installed | grep -qx "$TARGET"; then
+        say "adding Rust's $TARGET"
+        rustup --quiet target add "$TARGET" >&2 || die "could not add Rust's $TARGET"
+    fi
+    (cd "$REPO" && cargo build --quiet --release --locked --target "$TARGET") >&2 || die "could not build: init"
+    INIT=${CARGO_TARGET_DIR:-$REPO/target}/$TARGET/release/init
     [ -f "$INIT" ] || die "cargo made no $INIT"
 }
 

@@ -8,6 +8,9 @@ CACHE=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/kios-init
 PATH=$PATH:/usr/sbin:/sbin:/usr/local/go/bin:${HOME:-/root}/.cargo/bin
 export LC_ALL=C
 
+# shellcheck source=scripts/image/arch.sh
+. "$IMAGE/arch.sh"
+
 # Extra results of a kind that stay beside the newest, for switching between branches.
 KEEP=4
 BUILD_PID=

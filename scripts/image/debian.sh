@@ -8,17 +8,15 @@ debian_mirror() {
         sort -u | head -n 1
 }
 
-# fetch_debian PIN: into the current directory; `tree` holds the unpacked files, `versions`
-# what they are. A suite other than the machine's is read with settings and lists of its own.
-fetch_debian() {
-    local pin=$1 mirror suite name version
+# own_apt SUITE: makes apt read that, for the image's kind of machine, with settings and lists of its own in the current directory.
+own_apt() {
+    local suite=$1 mirror
     mirror=$(debian_mirror)
     if [ -z "$mirror" ] && [ "$(id -u)" = 0 ]; then
         apt-get update -q
         mirror=$(debian_mirror)
     fi
     [ -n "$mirror" ] || { echo "note: apt knows no Debian mirror; add one"; return 1; }
-    suite=$(awk '$1 == "suite" { print $2 }' "$pin")
     mkdir -p apt/lists/partial apt/cache/archives/partial debs tree
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >apt/sources.list
     : >apt/status
@@ -28,16 +26,24 @@ Dir::Etc::sourceparts "-";
 Dir::State::Lists "$PWD/apt/lists";
 Dir::State::status "$PWD/apt/status";
 Dir::Cache "$PWD/apt/cache";
-APT::Architecture "amd64";
-APT::Architectures { "amd64"; };
+APT::Architecture "$DEBIAN_ARCH";
+APT::Architectures { "$DEBIAN_ARCH"; };
 APT::Sandbox::User "";
 Acquire::Languages "none";
 Acquire::Retries "3";
 EOF
     export APT_CONFIG=$PWD/apt/apt.conf
     apt-get update -q
+}
+
+# fetch_debian PIN: into the current directory; `tree` holds the unpacked files, `versions` what they are.
+fetch_debian() {
+    local pin=$1 name version
+    own_apt "$(awk '$1 == "suite" { print $2 }' "$pin")"
     while read -r name version; do
         case $name in '' | '#'* | suite) continue ;; esac
+        # The kernel's name ends with its architecture.
+        name=${name/%-amd64/-$DEBIAN_ARCH}
         fetch_package "$name" "$version"
     done <"$pin"
     rm -rf apt debs
@@ -68,10 +74,24 @@ fetch_package() (
     rm ./*.deb
 )
 
+# fetch_seccomp: the library that runc is linked with, of this machine's Debian, whose C compiler links it.
+fetch_seccomp() {
+    # shellcheck disable=SC1091
+    own_apt "$(. /etc/os-release && echo "$VERSION_CODENAME")"
+    (cd debs && apt-get download -q libseccomp-dev && dpkg-deb -x ./*.deb ../tree)
+    rm -rf apt debs
+}
+
+# get_seccomp has pkg-config find it.
+get_seccomp() {
+    cached seccomp "$(hash_of "=$ARCH")" "libseccomp for $ARCH" fetch_seccomp
+    export PKG_CONFIG_SYSROOT_DIR=$REPLY/tree PKG_CONFIG_LIBDIR=$REPLY/tree/usr/lib/$TRIPLE/pkgconfig
+}
+
 # get_debian sets DEBIAN (unpacked tree), KERNEL, MODULES_BASE, RELEASE; KERNEL= and MODULES=
 # of the environment go first.
 get_debian() {
-    cached debian "$(hash_of "$IMAGE/pins/debian")" "kernel and packages of Debian" fetch_debian "$IMAGE/pins/debian"
+    cached debian "$(hash_of "$IMAGE/pins/debian" ${OF:+"=$OF"})" "kernel and packages of Debian" fetch_debian "$IMAGE/pins/debian"
     DEBIAN=$REPLY/tree
     DEBIAN_KEY=${REPLY##*/}
     RELEASE=$(cat "$REPLY/release")

@@ -1,22 +1,33 @@
 # shellcheck shell=bash
 # What the machine that builds and boots the image must have. Sourced by boot.sh.
 
-# A command (or a file) and the Debian package that brings it.
+# A command (or a file) and the Debian package that brings it; those by the kind of processor are in host_needs.
 HOST_NEEDS="
-qemu-system-x86_64 qemu-system-x86
 mkfs.erofs erofs-utils
 mkfs.ext4 e2fsprogs
 modprobe kmod
 xz xz-utils
 gcc gcc
+readelf binutils
 flock util-linux
 pkg-config pkg-config
-/usr/include/seccomp.h libseccomp-dev
-/usr/include/stdlib.h libc6-dev
 /usr/sbin/sfdisk fdisk
 /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 /etc/ssl/certs/ca-certificates.crt ca-certificates
 "
+
+# host_needs: all of them.
+host_needs() {
+    echo "$HOST_NEEDS"
+    echo "qemu-system-$ARCH $QEMU_PACKAGE"
+    if is_foreign; then
+        echo "$CC gcc-${TRIPLE//_/-}"
+        echo "/usr/$TRIPLE/include/stdlib.h libc6-dev-$DEBIAN_ARCH-cross"
+    else
+        echo "/usr/include/seccomp.h libseccomp-dev"
+        echo "/usr/include/stdlib.h libc6-dev"
+    fi
+}
 
 # missing_packages: the Debian packages that are not there.
 missing_packages() {
@@ -27,7 +38,7 @@ missing_packages() {
             /*) [ -e "$need" ] || echo "$package" ;;
             *) command -v "$need" >/dev/null || echo "$package" ;;
         esac
-    done <<<"$HOST_NEEDS"
+    done < <(host_needs)
 }
 
 # check_packages: installs what is missing when it can, else says what to install.
@@ -86,8 +97,8 @@ probe_kvm() {
     [ -r /dev/kvm ] && [ -w /dev/kvm ] || return 1
     local dir pid i status=1
     dir=$(mktemp -d)
-    setpriv --pdeathsig KILL qemu-system-x86_64 -accel kvm -cpu host -machine q35 -m 256 -nodefaults -no-user-config \
-        -no-reboot -display none -kernel "$KERNEL" -append "console=ttyS0 earlyprintk=ttyS0 panic=-1" \
+    setpriv --pdeathsig KILL "qemu-system-$ARCH" -accel kvm -cpu host -machine "$MACHINE" -m 256 -nodefaults -no-user-config \
+        -no-reboot -display none -kernel "$KERNEL" -append "console=$CONSOLE_NAME earlyprintk=$CONSOLE_NAME panic=-1" \
         -serial "file:$dir/console" </dev/null >/dev/null 2>"$dir/errors" &
     pid=$!
     for ((i = 0; i < 30; i++)); do

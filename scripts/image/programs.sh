@@ -14,7 +14,7 @@ go_build() {
     shift 4
     cd "$IMAGE/pins/$pin"
     # The user's own settings must not change what is built.
-    env CGO_ENABLED="$cgo" GOFLAGS=-mod=readonly GOTOOLCHAIN=local GOWORK=off GOOS=linux GOARCH=amd64 \
+    env CGO_ENABLED="$cgo" CC="$CC" GOFLAGS=-mod=readonly GOTOOLCHAIN=local GOWORK=off GOOS=linux GOARCH="$GO_ARCH" \
         go build "${GO_FLAGS[@]}" -ldflags "-s -w $ldflags" -tags "$tags" -o "$out/" "$@"
     cd "$out"
 }
@@ -23,12 +23,20 @@ go_build() {
 program() {
     local pin=$1 text=$2
     shift 2
-    cached "$pin" "$(hash_of "$IMAGE/pins/$pin" "=$GO_VERSION ${GO_FLAGS[*]} $*")" "$text" go_build "$pin" "$@"
+    cached "$pin" "$(hash_of "$IMAGE/pins/$pin" "=$GO_VERSION ${GO_FLAGS[*]} $*$OF")" "$text" go_build "$pin" "$@"
 }
 
-# build_programs sets KUBELET, CONTAINERD, RUNC, CNI, PODS: the directories with the binaries.
+# host_program PIN TEXT...: the same, to be run here.
+host_program() {
+    local arch=$ARCH
+    set_arch "$(uname -m)"
+    program "$@"
+    set_arch "$arch"
+}
+
+# build_programs sets KUBELET, CONTAINERD, RUNC, CNI, SEEDER, PODS: the directories with the binaries.
 build_programs() {
-    local v
+    local v tags=no_btrfs,no_devmapper,no_zfs
     GO_VERSION=$(GOTOOLCHAIN=local go env GOVERSION)
 
     v=$(pinned_version kubelet k8s.io/kubernetes)
@@ -38,14 +46,19 @@ build_programs() {
 
     # Never with no_systemd: containerd's sd_notify is what init waits for.
     v=$(pinned_version containerd github.com/containerd/containerd/v2)
-    program containerd "containerd $v" 0 "-X github.com/containerd/containerd/v2/version.Version=$v" \
-        no_btrfs,no_devmapper,no_zfs \
+    program containerd "containerd $v" 0 "-X github.com/containerd/containerd/v2/version.Version=$v" "$tags" \
         github.com/containerd/containerd/v2/cmd/containerd \
         github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2 ./seed
     CONTAINERD=$REPLY
+    SEEDER=$REPLY
+    if is_foreign; then
+        host_program containerd "the writer of containerd's store" 0 "" "$tags" ./seed
+        SEEDER=$REPLY
+    fi
 
     # seccomp, as kubelet's seccompDefault gives each container a filter.
     v=$(pinned_version runc github.com/opencontainers/runc)
+    if is_foreign; then get_seccomp; fi
     program runc "runc $v" 1 "-linkmode external -extldflags -static" \
         netgo,osusergo,seccomp,urfave_cli_no_docs github.com/opencontainers/runc
     RUNC=$REPLY
@@ -54,7 +67,7 @@ build_programs() {
     program cni "CNI plugins $v" 0 "" "" tool
     CNI=$REPLY
 
-    program pods "the writer of pod images" 0 "" "" .
+    host_program pods "the writer of pod images" 0 "" "" .
     PODS=$REPLY
 }
 

@@ -11,14 +11,14 @@ PRESSED=
 pick_accel() {
     case $1 in
         tcg) echo tcg ;;
-        kvm) if probe_kvm; then echo kvm; else die "--accel kvm: KVM does not run a guest on this machine"; fi ;;
-        auto) if kvm_works; then echo kvm; else echo tcg; fi ;;
+        kvm) if ! is_foreign && probe_kvm; then echo kvm; else die "--accel kvm: KVM does not run a guest on this machine"; fi ;;
+        auto) if ! is_foreign && kvm_works; then echo kvm; else echo tcg; fi ;;
     esac
 }
 
 # start_qemu ACCEL DISK DISK_OPTIONS: QEMU with its console on $QEMU_DIR/console.
 start_qemu() {
-    local accel=$1 disk=$2 disk_options=$3 cpu=max
+    local accel=$1 disk=$2 disk_options=$3 cpu=$CPU
     QEMU_DIR=$(mktemp -d)
     mkfifo "$QEMU_DIR/console" "$QEMU_DIR/control"
     # Open for both ways: never blocks here, never ends there.
@@ -28,8 +28,8 @@ start_qemu() {
     [ "$accel" != tcg ] || accel='tcg,thread=multi'
     local args=(
         -nodefaults -no-user-config -no-reboot -display none
-        -machine q35 -accel "$accel" -cpu "$cpu" -m "$MEMORY" -smp "$CPUS"
-        -kernel "$KERNEL" -initrd "$INITRD" -append "console=ttyS0 rootfstype=ramfs quiet panic=10${APPEND:+ $APPEND}"
+        -machine "$MACHINE" -accel "$accel" -cpu "$cpu" -m "$MEMORY" -smp "$CPUS"
+        -kernel "$KERNEL" -initrd "$INITRD" -append "console=$CONSOLE_NAME rootfstype=ramfs quiet panic=10${APPEND:+ $APPEND}"
         -chardev "file,id=console,path=$QEMU_DIR/console" -serial chardev:console
         -chardev "stdio,id=control,signal=off" -mon "chardev=control,mode=control"
         -drive "if=none,id=data,format=raw,file=${disk//,/,,},$disk_options" -device "virtio-blk-pci,drive=data"
@@ -43,7 +43,7 @@ start_qemu() {
     # group, and QEMU ends at once on it: so a session of its own. setsid forks for none but the
     # leader of a group, which no child is here, so that $! is QEMU. The fourth descriptor holds the
     # console open for as long as QEMU runs: the reader sees its end even if it never opened it.
-    setsid ${JOIN_INSIDE[@]+"${JOIN_INSIDE[@]}"} setpriv --pdeathsig KILL qemu-system-x86_64 "${args[@]}" ${QEMU_ARGS[@]+"${QEMU_ARGS[@]}"} \
+    setsid ${JOIN_INSIDE[@]+"${JOIN_INSIDE[@]}"} setpriv --pdeathsig KILL "qemu-system-$ARCH" "${args[@]}" ${QEMU_ARGS[@]+"${QEMU_ARGS[@]}"} \
         <"$QEMU_DIR/control" >"$QEMU_DIR/events" 4>"$QEMU_DIR/console" &
     QEMU_PID=$!
     exec {CONSOLE}<"$QEMU_DIR/console"

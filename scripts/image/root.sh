@@ -44,13 +44,14 @@ root_tree() {
     mv data tree/usr/lib/kios/seed
 }
 
-# install_libraries PROGRAM...: the shared libraries these need, found by their own loader.
+# install_libraries PROGRAM...: the shared libraries that these need, those that they need in turn, and the loader.
 install_libraries() {
-    local lib=$DEBIAN/usr/lib/x86_64-linux-gnu path
-    for path in $("$lib/ld-linux-x86-64.so.2" --library-path "$lib" --list "$@" | grep -o "$lib/[^ ]*" | sort -u); do
-        install -m 755 "$path" tree/usr/lib/
+    local name
+    for name in $(LC_ALL=C readelf -d "$@" | sed -n 's/.*(NEEDED).*\[\(.*\)\]$/\1/p') "$LOADER"; do
+        [ ! -e "tree/usr/lib/$name" ] || continue
+        install -m 755 "$DEBIAN/usr/lib/$TRIPLE/$name" tree/usr/lib/
+        install_libraries "$DEBIAN/usr/lib/$TRIPLE/$name"
     done
-    install -m 755 "$lib/ld-linux-x86-64.so.2" tree/usr/lib/
 }
 
 # root_erofs TREE INIT: root.erofs in the current directory, the same bytes each time.

@@ -26,7 +26,7 @@ seed_tree() {
     shift
     mkdir -p data/var/lib/containerd data/etc/kubernetes/manifests
     chmod 700 data/var/lib/containerd data/etc/kubernetes/manifests
-    "$CONTAINERD/seed" -root data/var/lib/containerd "$@"
+    "$SEEDER/seed" -root data/var/lib/containerd -platform "linux/$GO_ARCH" "$@"
     for file in "$manifests"/*.yaml "$manifests"/*.yml "$manifests"/*.json; do
         [ ! -e "$file" ] || install -m 600 "$file" data/etc/kubernetes/manifests/
     done
@@ -56,7 +56,7 @@ get_seed() {
     local manifests=$1
     shift
     set -- "$POD_IMAGES"/*.tar "$@"
-    cached seed "$(hash_of "$(realpath "$manifests")" "$@" "$IMAGE/seed.sh" "=$CONTAINERD")" "data disk" seed_disk "$(realpath "$manifests")" "$@"
+    cached seed "$(hash_of "$(realpath "$manifests")" "$@" "$IMAGE/seed.sh" "=$CONTAINERD$OF")" "data disk" seed_disk "$(realpath "$manifests")" "$@"
     SEED=$REPLY/data.ext4
 }
 

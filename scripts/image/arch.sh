@@ -1,0 +1,29 @@
+# shellcheck shell=bash
+# What differs by the machine's kind of processor. Sourced by common.sh.
+
+# set_arch ARCH: what the image is built for and runs on from here on.
+set_arch() {
+    ARCH=$1
+    case $ARCH in
+        x86_64) GO_ARCH=amd64 LOADER=ld-linux-x86-64.so.2 MACHINE=q35 CPU=max CONSOLE_NAME=ttyS0 QEMU_PACKAGE=qemu-system-x86 ;;
+        # Its pointer authentication by an algorithm that can be emulated quickly.
+        aarch64) GO_ARCH=arm64 LOADER=ld-linux-aarch64.so.1 MACHINE=virt CPU=max,pauth-impdef=on CONSOLE_NAME=ttyAMA0 QEMU_PACKAGE=qemu-system-arm ;;
+        *) return 1 ;;
+    esac
+    # Debian's names of it, and of its C compiler.
+    DEBIAN_ARCH=$GO_ARCH
+    TRIPLE=$ARCH-linux-gnu
+    TARGET=$ARCH-unknown-linux-gnu
+    CC=gcc
+    # Part of a cached result's key.
+    OF=
+    if is_foreign; then
+        CC=$TRIPLE-gcc
+        OF=" $ARCH"
+    fi
+}
+
+# is_foreign: whether this machine is of another kind.
+is_foreign() { [ "$ARCH" != "$(uname -m)" ]; }
+
+set_arch "$(uname -m)" || set_arch x86_64
