@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # Which module files the kernel needs, and in which order. Sourced by boot.sh.
 
-# section NAME: the names below [NAME] in modules.list.
+# section NAME: the names below [NAME] and [NAME ARCH] in modules.list.
 section() {
-    awk -v s="[$1]" '/^\[/ { on = $0 == s; next } on && NF && !/^#/ { print $1 }' "$IMAGE/modules.list"
+    awk -v all="[$1]" -v own="[$1 $ARCH]" '/^\[/ { on = $0 == all || $0 == own; next } on && NF && !/^#/ { print $1 }' "$IMAGE/modules.list"
 }
 
 # load_order NAME...: files in the order in which they go in, dependencies first.

@@ -5,6 +5,7 @@
 
 #[path = "../attack/mod.rs"]
 mod attack;
+mod aarch64;
 mod cli;
 mod cluster;
 mod crash;
