@@ -27,6 +27,7 @@ a second one kills the machine.
   --memory MIB       memory of the machine (1500)
   --cpus N           processors of the machine (2)
   --arch ARCH        x86_64 or aarch64 (this machine's); another kind than that is emulated
+  --kernel FLAVOUR   Debian's kernel for virtual machines (cloud), or with the drivers of boards (full)
   --accel HOW        auto (KVM where it works), tcg or kvm
   --timeout S        end the machine after S seconds
   --until REGEX      power the machine down in order once a console line matches
@@ -62,7 +63,7 @@ while [ $# -gt 0 ]; do
             QEMU_ARGS=("$@")
             break
             ;;
-        --manifests | --images | --data | --join | --address | --append | --memory | --cpus | --arch | --accel | --timeout | --until | --qmp)
+        --manifests | --images | --data | --join | --address | --append | --memory | --cpus | --arch | --kernel | --accel | --timeout | --until | --qmp)
             [ $# -ge 2 ] || wrong "$1 needs a value"
             case $1 in
                 --manifests) MANIFESTS=$2 OWN_PODS=1 ;;
@@ -74,6 +75,7 @@ while [ $# -gt 0 ]; do
                 --memory) number "$1" "$2" && MEMORY=$2 ;;
                 --cpus) number "$1" "$2" && CPUS=$2 ;;
                 --arch) ARCH=$2 ;;
+                --kernel) FLAVOUR=$2 ;;
                 --accel) ACCEL=$2 ;;
                 --timeout) number "$1" "$2" && TIMEOUT=$2 ;;
                 --until) UNTIL=$2 ;;
@@ -87,6 +89,7 @@ while [ $# -gt 0 ]; do
 done
 
 set_arch "$ARCH" || wrong "--arch $ARCH: neither x86_64 nor aarch64"
+case $FLAVOUR in cloud | full) ;; *) wrong "--kernel $FLAVOUR: neither cloud nor full" ;; esac
 case $ADDRESS in 10.0.2.15 | 10.0.2.16) ;; *) wrong "--address $ADDRESS: neither 10.0.2.15 nor 10.0.2.16" ;; esac
 case $ACCEL in auto | tcg | kvm) ;; *) wrong "--accel $ACCEL: neither auto, tcg nor kvm" ;; esac
 if [ -n "$UNTIL" ]; then

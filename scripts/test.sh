@@ -90,6 +90,7 @@ cargo clippy --quiet --locked --release --manifest-path tests/attack/intruder/Ca
 
 step "building init"
 cargo build --quiet --locked --release
+scripts/image/init.sh aarch64 >/dev/null
 
 step "unit, binary, bus, README and namespace tests"
 cargo test --quiet --locked --lib --examples --test binary --test dbus --test readme

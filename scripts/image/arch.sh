@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # What differs by the machine's kind of processor. Sourced by common.sh.
 
+# The kernel: cloud, made for virtual machines, or full, with the drivers of boards too.
+FLAVOUR=cloud
+
 # set_arch ARCH: what the image is built for and runs on from here on.
 set_arch() {
     ARCH=$1
@@ -21,6 +24,14 @@ set_arch() {
         CC=$TRIPLE-gcc
         OF=" $ARCH"
     fi
+}
+
+# firmware sets FIRMWARE, what the machine starts with before the kernel; none is QEMU's own. Of aarch64's kernels the one for
+# virtual machines knows its power button by ACPI alone, which UEFI brings; for the other one the machine is a board with a
+# device tree.
+firmware() {
+    FIRMWARE=
+    [ "$ARCH $FLAVOUR" != "aarch64 cloud" ] || FIRMWARE=/usr/share/qemu-efi-aarch64/QEMU_EFI.fd
 }
 
 # is_foreign: whether this machine is of another kind.

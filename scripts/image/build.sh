@@ -3,7 +3,7 @@
 
 # shellcheck source=scripts/image/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-for part in host programs debian modules root initramfs pods seed; do
+for part in host init programs debian modules root initramfs pods seed; do
     # shellcheck disable=SC1090
     . "$IMAGE/$part.sh"
 done
@@ -16,16 +16,7 @@ get_init() {
         INIT=$(realpath "$KIOS_INIT")
         return
     fi
-    check_cargo
-    [ -f "$REPO/Cargo.toml" ] || die "no Cargo.toml in $REPO, and no KIOS_INIT= given"
-    # cargo knows best whether there is something to do; it is silent when there is not.
-    if is_foreign && command -v rustup >/dev/null && ! rustup target list --installed | grep -qx "$TARGET"; then
-        say "adding Rust's $TARGET"
-        rustup --quiet target add "$TARGET" >&2 || die "could not add Rust's $TARGET"
-    fi
-    (cd "$REPO" && cargo build --quiet --release --locked --target "$TARGET") >&2 || die "could not build: init"
-    INIT=${CARGO_TARGET_DIR:-$REPO/target}/$TARGET/release/init
-    [ -f "$INIT" ] || die "cargo made no $INIT"
+    build_init
 }
 
 # build_image sets KERNEL, INITRD, ROOT and what they are made of.

@@ -42,8 +42,8 @@ fetch_debian() {
     own_apt "$(awk '$1 == "suite" { print $2 }' "$pin")"
     while read -r name version; do
         case $name in '' | '#'* | suite) continue ;; esac
-        # The kernel's name ends with its architecture.
-        name=${name/%-amd64/-$DEBIAN_ARCH}
+        # The kernel's name has its flavour and its architecture.
+        name=${name/%-cloud-amd64/$KERNEL_KIND}
         fetch_package "$name" "$version"
     done <"$pin"
     rm -rf apt debs
@@ -91,7 +91,12 @@ get_seccomp() {
 # get_debian sets DEBIAN (unpacked tree), KERNEL, MODULES_BASE, RELEASE; KERNEL= and MODULES=
 # of the environment go first.
 get_debian() {
-    cached debian "$(hash_of "$IMAGE/pins/debian" ${OF:+"=$OF"})" "kernel and packages of Debian" fetch_debian "$IMAGE/pins/debian"
+    local key
+    KERNEL_KIND=-$DEBIAN_ARCH
+    [ "$FLAVOUR" = full ] || KERNEL_KIND=-cloud-$DEBIAN_ARCH
+    key=$OF
+    [ "$FLAVOUR" = cloud ] || key+=" $FLAVOUR"
+    cached debian "$(hash_of "$IMAGE/pins/debian" ${key:+"=$key"})" "kernel and packages of Debian" fetch_debian "$IMAGE/pins/debian"
     DEBIAN=$REPLY/tree
     DEBIAN_KEY=${REPLY##*/}
     RELEASE=$(cat "$REPLY/release")

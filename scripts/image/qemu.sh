@@ -36,6 +36,8 @@ start_qemu() {
         -netdev "user,id=net,restrict=on,dhcpstart=$ADDRESS$JOIN_NET" -device "virtio-net-pci,netdev=net,romfile="
         -device virtio-rng-pci
     )
+    firmware
+    [ -z "$FIRMWARE" ] || args+=(-bios "$FIRMWARE")
     [ -z "$QMP" ] || args+=(-qmp "unix:${QMP//,/,,},server=on,wait=off")
     # Before QEMU is there: what is asked of it waits in the pipe.
     trap interrupted INT
@@ -137,6 +139,8 @@ watch_console() {
         status=0
         IFS= read -r -t 1 -u "$CONSOLE" line || status=$?
         part+=${line//$'\r'/}
+        # Firmware clears the screen.
+        while [[ $part =~ $'\e['[^A-Za-z]*[A-Za-z] ]]; do part=${part//"${BASH_REMATCH[0]}"/}; done
         if [ "$status" = 0 ]; then
             print "$part"
             console_line "$part"

@@ -1,17 +1,53 @@
 //! The same on the other kind of processor, emulated: from power-on to the pods, and off by the power button.
 
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
 use crate::gate::scenario;
+use crate::image::{manifests, run};
 use crate::lines::{check_boot, power_off};
-use crate::vm::boot;
+use crate::processes;
+use crate::vm::{boot, repository, scratch};
+
+const TARGET: &str = "aarch64-unknown-linux-gnu";
+
+/// The unit tests as one program that needs no C library, in a tar archive.
+fn unit_tests() -> PathBuf {
+    let (directory, archive) = (scratch("unit-tests"), scratch("unit-tests.tar"));
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(repository("")).args(["test", "--quiet", "--locked", "--lib", "--no-run", "--target", TARGET]);
+    command.arg("--message-format=json").env("CARGO_TARGET_DIR", &directory);
+    let flags = ["-Ctarget-feature=+crt-static", "-Clinker=aarch64-linux-gnu-gcc", "-Clinker-flavor=gcc"];
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    let said = run(&mut command);
+    let messages = said.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    let program = messages
+        .filter(|message| message["target"]["name"] == "kios_init")
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .expect("a program");
+    fs::copy(program, directory.join("unit")).unwrap();
+    run(Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(&directory).arg("unit"));
+    archive
+}
 
 #[test]
 fn aarch64_from_power_on_to_pods_to_off() {
     scenario("aarch64_from_power_on_to_pods_to_off", 1, |scenario| {
-        let mut vm = boot(scenario).option("--arch", "aarch64").start();
+        let boot = boot(scenario).option("--arch", "aarch64").option("--manifests", manifests());
+        let mut vm = boot.port_with(&unit_tests()).start();
         vm.wait_up();
         vm.wait_for("container-a: hello 1");
         vm.wait_for("dhcpcd: bound eth0 10.0.2.15/24");
         check_boot(scenario, &vm.lines(), &[]);
+        assert_eq!(vm.sh("uname -m"), "aarch64");
+        processes::check(scenario, &mut vm);
+        let used = vm.sh("awk '/^MemTotal:/ { t = $2 } /^MemAvailable:/ { print (t - $2) * 1024 }' /proc/meminfo");
+        scenario.note(&format!("MemTotal - MemAvailable with both pods and a third: {used} bytes"));
+        let said = vm.sh("/tmp/unit --test-threads=1 2>&1 | tail -n 30");
+        scenario.note(said.lines().last().unwrap_or_default());
+        assert!(said.contains("test result: ok."), "{said}");
         assert!(!vm.lines().iter().any(|line| line.contains("exited with")));
         power_off(scenario, &mut vm);
     });

@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+mod aarch64;
 #[path = "../attack/mod.rs"]
 mod attack;
-mod aarch64;
 mod cli;
 mod cluster;
 mod crash;

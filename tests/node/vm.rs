@@ -139,10 +139,15 @@ impl Boot<'_> {
     }
 
     /// With a way to the pod `shell`, which is on the data disk.
-    pub fn port(mut self) -> Self {
+    pub fn port(self) -> Self {
+        self.port_with(crate::image::tools())
+    }
+
+    /// The same with other programs for it: a tar archive.
+    pub fn port_with(mut self, tools: &Path) -> Self {
         let socket = scratch(&format!("shell.{}", number()));
         let chardev = format!("socket,id=shell,server=on,wait=off,path={}", socket.display());
-        let drive = format!("if=none,id=tools,format=raw,readonly=on,file={}", crate::image::tools().display());
+        let drive = format!("if=none,id=tools,format=raw,readonly=on,file={}", tools.display());
         self.shell = Some(socket);
         self.qemu(&["-device", "virtio-serial-pci", "-chardev", &chardev, "-device", "virtserialport,chardev=shell"])
             .qemu(&["-drive", &drive, "-device", "virtio-blk-pci,drive=tools"])
