@@ -91,6 +91,7 @@ cargo clippy --quiet --locked --release --manifest-path tests/attack/intruder/Ca
 step "building init"
 cargo build --quiet --locked --release
 scripts/image/init.sh aarch64 >/dev/null
+cargo clippy --quiet --locked --release --lib --bins --target aarch64-unknown-linux-gnu -- -D warnings
 
 step "unit, binary, bus, README and namespace tests"
 cargo test --quiet --locked --lib --examples --test binary --test dbus --test readme

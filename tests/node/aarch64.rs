@@ -1,14 +1,16 @@
-//! The same on the other kind of processor, emulated: from power-on to the pods, and off by the power button.
+//! The same on the other kind of processor, emulated: from power-on to the pods, and off by the power button. As a machine of a
+//! cloud's, with UEFI and ACPI, and as a board, with a device tree and an SD card.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::gate::scenario;
+use crate::ending::check_clean;
+use crate::gate::{Scenario, scenario};
 use crate::image::{manifests, run};
 use crate::lines::{check_boot, power_off};
 use crate::processes;
-use crate::vm::{boot, repository, scratch};
+use crate::vm::{Vm, boot, repository, scratch};
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 
@@ -32,15 +34,39 @@ fn unit_tests() -> PathBuf {
     archive
 }
 
+/// Waits for what a node has to say until its pods run.
+fn up(scenario: &Scenario, vm: &Vm) {
+    vm.wait_up();
+    vm.wait_for("container-a: hello 1");
+    vm.wait_for("dhcpcd: bound eth0 10.0.2.15/24");
+    check_boot(scenario, &vm.lines(), &[]);
+}
+
+#[test]
+fn aarch64_board() {
+    scenario("aarch64_board", 1, |scenario| {
+        let (blank, card) = (scratch("board-blank.disk"), scratch("board.disk"));
+        fs::write(&blank, vec![0; 1 << 20]).unwrap();
+        let _ = fs::remove_file(&card);
+        let mut command = Command::new(repository("scripts/boot.sh"));
+        run(command.args(["--arch", "aarch64", "--kernel", "full", "--build-only", "--data"]).arg(&card));
+        let drive = format!("if=none,id=card,format=raw,file={}", card.display());
+        let machine = boot(scenario).option("--arch", "aarch64").option("--kernel", "full").option("--data", &blank);
+        let mut vm = machine.qemu(&["-drive", &drive, "-device", "sdhci-pci", "-device", "sd-card,drive=card"]).start();
+        up(scenario, &vm);
+        assert!(vm.has("data disk /dev/mmcblk0"));
+        power_off(scenario, &mut vm);
+        check_clean(&card);
+        fs::remove_file(&card).unwrap();
+    });
+}
+
 #[test]
 fn aarch64_from_power_on_to_pods_to_off() {
     scenario("aarch64_from_power_on_to_pods_to_off", 1, |scenario| {
         let boot = boot(scenario).option("--arch", "aarch64").option("--manifests", manifests());
         let mut vm = boot.port_with(&unit_tests()).start();
-        vm.wait_up();
-        vm.wait_for("container-a: hello 1");
-        vm.wait_for("dhcpcd: bound eth0 10.0.2.15/24");
-        check_boot(scenario, &vm.lines(), &[]);
+        up(scenario, &vm);
         assert_eq!(vm.sh("uname -m"), "aarch64");
         processes::check(scenario, &mut vm);
         let used = vm.sh("awk '/^MemTotal:/ { t = $2 } /^MemAvailable:/ { print (t - $2) * 1024 }' /proc/meminfo");
