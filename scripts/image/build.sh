@@ -21,6 +21,7 @@ get_init() {
 
 # build_image sets KERNEL, INITRD, ROOT and what they are made of.
 build_image() {
+    HOST_NEEDS+=$(own_needs)
     check_packages
     check_go
     mkdir -p "$CACHE" 2>/dev/null || die "$CACHE cannot be made; set XDG_CACHE_HOME"

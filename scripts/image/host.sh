@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What the machine that builds and boots the image must have. Sourced by boot.sh.
 
-# A command (or a file) and the Debian package that brings it; those by the kind of processor are in host_needs.
+# A command (or a file) and the Debian package that brings it; those by the kind of processor are in own_needs.
 HOST_NEEDS="
 mkfs.erofs erofs-utils
 mkfs.ext4 e2fsprogs
@@ -16,9 +16,8 @@ pkg-config pkg-config
 /etc/ssl/certs/ca-certificates.crt ca-certificates
 "
 
-# host_needs: all of them.
-host_needs() {
-    echo "$HOST_NEEDS"
+# own_needs: those for the image's.
+own_needs() {
     echo "qemu-system-$ARCH $QEMU_PACKAGE"
     [ "$ARCH" != aarch64 ] || echo "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd qemu-efi-aarch64"
     if is_foreign; then
@@ -39,7 +38,7 @@ missing_packages() {
             /*) [ -e "$need" ] || echo "$package" ;;
             *) command -v "$need" >/dev/null || echo "$package" ;;
         esac
-    done < <(host_needs)
+    done <<<"$HOST_NEEDS"
 }
 
 # check_packages: installs what is missing when it can, else says what to install.

@@ -11,7 +11,8 @@ build_init() {
         say "adding Rust's $TARGET"
         rustup --quiet target add "$TARGET" >&2 || die "could not add Rust's $TARGET"
     fi
-    (cd "$REPO" && cargo build --quiet --release --locked --target "$TARGET") >&2 || die "could not build: init"
+    (cd "$REPO" && cargo build --quiet --release --locked --target "$TARGET") >&2 ||
+        die "could not build: init${OF:+ (where there is no rustup, Rust\'s $TARGET must be there)}"
     INIT=${CARGO_TARGET_DIR:-$REPO/target}/$TARGET/release/init
     [ -f "$INIT" ] || die "cargo made no $INIT"
 }
