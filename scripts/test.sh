@@ -104,8 +104,10 @@ scripts/fuzz.sh --seconds "$FUZZ"
 (cd tests/fuzz && cargo clippy --quiet --locked --release --bins --no-deps -- -D warnings)
 
 if [ -z "$FAST" ]; then
-    step "building the node image"
+    step "building the node images"
     scripts/boot.sh --build-only >/dev/null
+    scripts/boot.sh --arch aarch64 --build-only >/dev/null
+    scripts/boot.sh --arch aarch64 --kernel full --build-only >/dev/null
     step "QEMU tests"
     cargo test --locked --test node -- --nocapture
 fi

@@ -18,12 +18,10 @@ set_arch() {
     TRIPLE=$ARCH-linux-gnu
     TARGET=$ARCH-unknown-linux-gnu
     CC=gcc
+    ! is_foreign || CC=$TRIPLE-gcc
     # Part of a cached result's key.
     OF=
-    if is_foreign; then
-        CC=$TRIPLE-gcc
-        OF=" $ARCH"
-    fi
+    [ "$ARCH" = x86_64 ] || OF=" $ARCH"
 }
 
 # firmware sets FIRMWARE, what the machine starts with before the kernel; none is QEMU's own. Of aarch64's kernels the one for

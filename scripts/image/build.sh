@@ -14,6 +14,7 @@ get_init() {
         [ ! -d "$KIOS_INIT" ] || die "KIOS_INIT=$KIOS_INIT: a directory" 2
         [ -x "$KIOS_INIT" ] || die "KIOS_INIT=$KIOS_INIT: not a program" 2
         INIT=$(realpath "$KIOS_INIT")
+        readelf -h "$INIT" 2>/dev/null | tr '_' '-' | grep -qi "machine:.*${ARCH//_/-}" || die "KIOS_INIT=$KIOS_INIT: no program for $ARCH" 2
         return
     fi
     build_init

@@ -74,17 +74,19 @@ fetch_package() (
     rm ./*.deb
 )
 
-# fetch_seccomp: the library that runc is linked with, of this machine's Debian, whose C compiler links it.
+# fetch_seccomp SUITE: the library that runc is linked with, of this machine's Debian, whose C compiler links it.
 fetch_seccomp() {
-    # shellcheck disable=SC1091
-    own_apt "$(. /etc/os-release && echo "$VERSION_CODENAME")"
+    own_apt "$1"
     (cd debs && apt-get download -q libseccomp-dev && dpkg-deb -x ./*.deb ../tree)
     rm -rf apt debs
 }
 
 # get_seccomp has pkg-config find it.
 get_seccomp() {
-    cached seccomp "$(hash_of "=$ARCH")" "libseccomp for $ARCH" fetch_seccomp
+    local suite
+    # shellcheck disable=SC1091
+    suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    cached seccomp "$(hash_of "=$ARCH $suite")" "libseccomp for $ARCH" fetch_seccomp "$suite"
     export PKG_CONFIG_SYSROOT_DIR=$REPLY/tree PKG_CONFIG_LIBDIR=$REPLY/tree/usr/lib/$TRIPLE/pkgconfig
 }
 

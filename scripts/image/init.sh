@@ -12,7 +12,7 @@ build_init() {
         rustup --quiet target add "$TARGET" >&2 || die "could not add Rust's $TARGET"
     fi
     (cd "$REPO" && cargo build --quiet --release --locked --target "$TARGET") >&2 ||
-        die "could not build: init${OF:+ (where there is no rustup, Rust\'s $TARGET must be there)}"
+        die "could not build: init${OF:+ (where there is no rustup, the target $TARGET must be there)}"
     INIT=${CARGO_TARGET_DIR:-$REPO/target}/$TARGET/release/init
     [ -f "$INIT" ] || die "cargo made no $INIT"
 }

@@ -29,7 +29,7 @@ program() {
 # host_program PIN TEXT...: the same, to be run here.
 host_program() {
     local arch=$ARCH
-    set_arch "$(uname -m)"
+    set_arch "$(uname -m)" || die "$(uname -m): the image cannot be built on such a machine"
     program "$@"
     set_arch "$arch"
 }
@@ -79,7 +79,7 @@ build_control_plane() {
     v=$(pinned_version kubelet k8s.io/kubernetes)
     set -- kubelet 0 "-X k8s.io/component-base/version.gitVersion=$v" "" \
         k8s.io/kubernetes/cmd/kube-{apiserver,controller-manager,scheduler} k8s.io/kubernetes/cmd/kubectl
-    cached control-plane "$(hash_of "$IMAGE/pins/kubelet" "=$GO_VERSION ${GO_FLAGS[*]} $*")" \
+    cached control-plane "$(hash_of "$IMAGE/pins/kubelet" "=$GO_VERSION ${GO_FLAGS[*]} $*$OF")" \
         "the control plane $v (some minutes the first time)" go_build "$@"
     PROGRAMS=$REPLY
     v=$(pinned_version etcd go.etcd.io/etcd/server/v3)

@@ -46,8 +46,9 @@ root_tree() {
 
 # install_libraries PROGRAM...: the shared libraries that these need, those that they need in turn, and the loader.
 install_libraries() {
-    local name
-    for name in $(LC_ALL=C readelf -d "$@" | sed -n 's/.*(NEEDED).*\[\(.*\)\]$/\1/p') "$LOADER"; do
+    local name needed
+    needed=$(readelf -d "$@" | sed -n 's/.*(NEEDED).*\[\(.*\)\]$/\1/p')
+    for name in $needed "$LOADER"; do
         [ ! -e "tree/usr/lib/$name" ] || continue
         install -m 755 "$DEBIAN/usr/lib/$TRIPLE/$name" tree/usr/lib/
         install_libraries "$DEBIAN/usr/lib/$TRIPLE/$name"

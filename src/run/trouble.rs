@@ -6,6 +6,8 @@ use crate::sys::text::Text;
 /// What was heard and told of it.
 #[derive(Default)]
 pub struct Trouble {
+    /// Whether a line goes on.
+    within: bool,
     told: Option<Text>,
     /// When one may be told.
     due: Millis,
@@ -16,7 +18,7 @@ pub struct Trouble {
 impl Trouble {
     /// Hears what kubelet printed at `now`, in milliseconds since power-on; what is to be told.
     pub fn hear(&mut self, printed: &[u8], now: Millis) -> Option<Text> {
-        let found = printed.split(|byte| *byte == b'\n').find_map(of)?;
+        let found = self.whole(printed)?;
         if self.past.is_none() {
             self.due = now.saturating_add(plan::TROUBLE_PAUSE);
         }
@@ -30,6 +32,19 @@ impl Trouble {
         is_told.then_some(found)
     }
 
+    /// What the lines say of which it has the beginning and the end.
+    fn whole(&mut self, printed: &[u8]) -> Option<Text> {
+        let mut found = None;
+        for part in printed.split_inclusive(|byte| *byte == b'\n') {
+            let (begins, ends) = (!self.within, part.ends_with(b"\n"));
+            self.within = !ends;
+            if begins && ends {
+                found = of(part).or(found);
+            }
+        }
+        found
+    }
+
     /// When it is over, in milliseconds since power-on, if there is any.
     pub fn past(&self) -> Option<Millis> {
         self.past
@@ -37,12 +52,13 @@ impl Trouble {
 
     /// It was not heard of until then: what is to be told.
     pub fn over(&mut self) -> Option<Text> {
-        core::mem::take(self).told.map(|_| plan::TROUBLE_OVER)
+        self.past = None;
+        self.told.take().map(|_| plan::TROUBLE_OVER)
     }
 }
 
-/// What a line of kubelet's says of it. What comes from elsewhere, such as a pod's own words, is quoted and indented in it, and so
-/// does not begin one.
+/// What a line of kubelet's says of it. What comes from elsewhere, such as a pod's own words, is quoted or indented in it, and
+/// so does not begin one.
 fn of(line: &[u8]) -> Option<Text> {
     let message = after(line.strip_prefix(b"E")?, b"] \"")?;
     if !plan::TROUBLE_AT.iter().any(|site| message.starts_with(site)) {
@@ -136,9 +152,23 @@ mod tests {
     }
 
     #[test]
+    fn a_line_counts_once_it_is_whole() {
+        let mut trouble = Trouble::default();
+        let line = format!("{LEASE}{GET}x509: certificate has expired\"\n");
+        let (one, other) = line.split_at(line.len() - 20);
+        for (part, heard) in
+            [(one, false), (other, false), (&*format!("more\n{line}"), true), ("I", false), (&line, false)]
+        {
+            trouble.past = None;
+            trouble.hear(part.as_bytes(), 1);
+            assert_eq!(trouble.past().is_some(), heard, "{part}");
+        }
+    }
+
+    #[test]
     fn it_is_told_once_and_its_end() {
         let mut trouble = Trouble::default();
-        let (refused, away) = (format!("{LEASE}Unauthorized\""), format!("{LEASE}{GET}EOF\""));
+        let (refused, away) = (format!("{LEASE}Unauthorized\"\n"), format!("{LEASE}{GET}EOF\"\n"));
         let mut hear = |line: &str, now| (trouble.hear(line.as_bytes(), now).is_some(), trouble.past());
         // At first it may pass by itself.
         let gap = |now| Some(now + plan::TROUBLE_GAP);

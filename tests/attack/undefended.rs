@@ -50,6 +50,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("src/plan.rs", "kernel/kexec_load_disabled=1\\n\\\n", ""),
     // Anybody may say that a service is ready, and be its bus's client.
     ("src/run/sockets.rs", "if sender.is_some() && sender == pid {", "if true {"),
+    ("src/run/bus.rs", "&& !self.listens()", ""),
     (
         "src/run/bus.rs",
         "if kubelet.is_some_and(|kubelet| u32::try_from(kubelet.as_raw_nonzero().get()) == Ok(process))",

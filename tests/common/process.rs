@@ -18,6 +18,8 @@ pub struct Mounted {
     pub shared: Option<u32>,
     /// Whether it has a master.
     pub slave: bool,
+    /// Whether it cannot be bound.
+    pub unbindable: bool,
     /// What mount(2) calls source.
     pub source: String,
 }
@@ -111,6 +113,7 @@ fn one(line: &str) -> Option<Mounted> {
         point,
         shared: optional.iter().find_map(|field| field.strip_prefix("shared:")?.parse().ok()),
         slave: optional.iter().any(|field| field.starts_with("master:")),
+        unbindable: optional.contains(&"unbindable"),
         source: back.split(' ').nth(1)?.to_owned(),
     })
 }
