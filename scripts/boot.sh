@@ -27,7 +27,7 @@ a second one kills the machine.
   --memory MIB       memory of the machine (1500)
   --cpus N           processors of the machine (2)
   --arch ARCH        x86_64 or aarch64 (this machine's); another kind than that is emulated
-  --kernel FLAVOUR   Debian's kernel for virtual machines (cloud), or with the drivers of boards (full)
+  --kernel FLAVOUR   Debian's kernel for virtual machines (cloud), or the one for boards too (full)
   --accel HOW        auto (KVM where it works), tcg or kvm
   --timeout S        end the machine after S seconds
   --until REGEX      power the machine down in order once a console line matches

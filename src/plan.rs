@@ -29,8 +29,12 @@ pub type Millis = u64;
 pub const KMSG_LEVEL: &CStr = c"<29>";
 /// Kernel messages below this level go to the console (syslog(2)): errors and worse. Init writes its own lines there.
 pub const CONSOLE_LEVEL: u8 = 4;
-/// How often a line is offered to a console that does not take it; a line that is lost there is still in the kernel's log.
-pub const CONSOLE_TRIES: usize = 1_000;
+/// How often a line is offered to a console that does not take it, and the pause between: another writer may hold it, and wait
+/// for the processor. One that took nothing all that time is offered each further line once. What is lost there is still in
+/// the kernel's log.
+pub const CONSOLE_TRIES: usize = 200;
+/// See [`CONSOLE_TRIES`].
+pub const CONSOLE_PAUSE: Millis = 1;
 /// How long a fatal line stays on the console before the restart.
 pub const FATAL_PAUSE: Millis = 10_000;
 

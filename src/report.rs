@@ -5,10 +5,11 @@
 
 use core::ffi::CStr;
 use core::panic::Location;
+use core::sync::atomic::{AtomicBool, Ordering};
 use heapless::Vec;
+use rustix::event::PollFlags;
 use rustix::io::{Errno, write};
 use rustix::process::Pid;
-use rustix::thread::sched_yield;
 use static_assertions::const_assert;
 
 use crate::error::{self, Error};
@@ -16,12 +17,15 @@ use crate::log;
 use crate::plan::{self, Millis};
 use crate::sys::stdio::Fixed;
 use crate::sys::text::{Text, t};
-use crate::sys::{clock, stdio};
+use crate::sys::{clock, file, stdio};
 
 const_assert!(plan::KMSG_LEVEL.count_bytes() == log::HEADER);
 
 /// Bytes of the longest line; what is longer is cut.
 const LINE_BYTES: usize = 256;
+
+/// Whether the console took nothing last.
+static STUCK: AtomicBool = AtomicBool::new(false);
 
 /// A line under construction.
 pub struct Line(Vec<u8, { LINE_BYTES + 1 }>);
@@ -114,13 +118,13 @@ impl Line {
     pub fn send(&mut self) {
         let _ = self.0.push(b'\n');
         let line = self.0.get(plan::KMSG_LEVEL.count_bytes()..).unwrap_or(&[]);
-        // Another writer holds a terminal for an instant, a stopped terminal for ever.
-        for _ in 0..plan::CONSOLE_TRIES {
-            if write(stdio::get(Fixed::Console), line) != Err(Errno::AGAIN) {
-                break;
-            }
-            sched_yield();
+        // Another writer holds a terminal for a while, a stopped terminal for ever.
+        let mut tries = if STUCK.load(Ordering::Relaxed) { 1 } else { plan::CONSOLE_TRIES };
+        while tries > 0 && write(stdio::get(Fixed::Console), line) == Err(Errno::AGAIN) {
+            tries -= 1;
+            file::ready(stdio::get(Fixed::Console), PollFlags::empty(), plan::CONSOLE_PAUSE);
         }
+        STUCK.store(tries == 0, Ordering::Relaxed);
         let _ = write(stdio::get(Fixed::Kmsg), &self.0);
         // In the log's record the header is where the level was.
         if let Some(head) = self.0.first_chunk_mut() {
