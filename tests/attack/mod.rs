@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 use crate::gate::{ROOM, Scenario, attempt, scenario};
 use crate::image::{initramfs, manifests_with_propagation};
@@ -103,6 +104,9 @@ impl Target<'_> {
 
 /// What no init can hold off, as README says.
 const LIMITS: &[&str] = &["bpf_probe_write_user, lockdown's answer changed"];
+
+/// The longest that all of them take, each machine with its emulator.
+const LIMIT: Duration = Duration::from_secs(1_800);
 
 /// The attacks, in this order: the later ones leave less of a node.
 const ATTACKS: &[fn(&mut Target) -> Vec<Attack>] = &[
@@ -194,7 +198,7 @@ pub fn without_landlock(scenario: &Scenario, vm: &mut Vm) {
 /// Boots a node, or one whose init lacks its defences, and attacks it.
 fn attacked(scenario: &Scenario, manifests: &Path, defended: bool) -> Vec<Attack> {
     // With one processor: probes and BPF programs change the kernel's code, where the emulator has a race between two.
-    let machine = boot(scenario).option("--manifests", manifests).port().option("--cpus", "1");
+    let machine = boot(scenario).option("--manifests", manifests).port().option("--cpus", "1").limit(LIMIT);
     let mut vm = if defended {
         machine.start()
     } else {
