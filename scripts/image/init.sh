@@ -6,11 +6,11 @@ set -euo pipefail
 build_init() {
     check_cargo
     [ -f "$REPO/Cargo.toml" ] || die "no Cargo.toml in $REPO, and no KIOS_INIT= given"
-    # cargo knows best whether there is something to do; it is silent when there is not.
     if is_foreign && command -v rustup >/dev/null && ! rustup target list --installed | grep -qx "$TARGET"; then
         say "adding Rust's $TARGET"
         rustup --quiet target add "$TARGET" >&2 || die "could not add Rust's $TARGET"
     fi
+    # cargo knows best whether there is something to do; it is silent when there is not.
     (cd "$REPO" && cargo build --quiet --release --locked --target "$TARGET") >&2 ||
         die "could not build: init${OF:+ (where there is no rustup, the target $TARGET must be there)}"
     INIT=${CARGO_TARGET_DIR:-$REPO/target}/$TARGET/release/init

@@ -2,7 +2,8 @@
 //! namespace, and in those of the pods that get a copy of it; of kubelet's, none does, and it cannot be bound.
 //!
 //! Each start makes a tmpfs that is attached to nothing, with the sockets in it, and the files that say who the machine is;
-//! the service's process attaches it in its own namespace. The sender is also checked by SCM_CREDENTIALS, which alone would not do: root can write any pid there.
+//! the service's process attaches it in its own namespace. The sender is also checked by SCM_CREDENTIALS, which alone would
+//! not do: root can write any pid there.
 
 use core::ffi::CStr;
 use rustix::fd::AsFd;

@@ -1,20 +1,17 @@
 //! A data disk that was prepared elsewhere: what init makes, opens and writes there is not what it seems.
 
 use std::fs;
-use std::process::Command;
 
 use crate::ending::{change, check_clean};
 use crate::gate::{ROOM, scenario};
-use crate::image::run;
+use crate::image::new_disk;
 use crate::lines::{check_boot, check_order, power_off};
-use crate::vm::{boot, repository, scratch};
+use crate::vm::{boot, scratch};
 
 #[test]
 fn poisoned_data_disk() {
     scenario("poisoned_data_disk", ROOM, |scenario| {
-        let disk = scratch("poisoned.ext4");
-        let _ = fs::remove_file(&disk);
-        run(Command::new(repository("scripts/boot.sh")).args(["--build-only", "--data"]).arg(&disk));
+        let disk = new_disk("poisoned.ext4", &[]);
         // Far longer than the disk, and of nothing.
         let long = scratch("long");
         fs::File::create(&long).unwrap().set_len(1 << 40).unwrap();

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::image::run;
+use crate::image::{cargo, run};
 use crate::vm::{repository, scratch};
 
 /// What is taken out: file, text that stands there once, text in its place.
@@ -78,8 +78,7 @@ pub fn init() -> PathBuf {
         assert_eq!(text.matches(from).count(), 1, "{file}: {from}");
         fs::write(&path, text.replace(from, to)).unwrap();
     }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = cargo();
     command.args(["build", "--release", "--locked", "--bin", "init"]).current_dir(&copy);
     command.env("CARGO_TARGET_DIR", copy.join("target")).env_remove("CARGO_ENCODED_RUSTFLAGS");
     run(&mut command);

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::ending::check_clean;
 use crate::gate::{Scenario, scenario};
-use crate::image::{manifests, run};
+use crate::image::{cargo, manifests, new_disk, run};
 use crate::lines::{check_boot, power_off};
 use crate::processes;
 use crate::vm::{Vm, boot, repository, scratch};
@@ -17,8 +17,7 @@ const TARGET: &str = "aarch64-unknown-linux-gnu";
 /// The unit tests as one program that needs no C library, in a tar archive.
 fn unit_tests() -> PathBuf {
     let (directory, archive) = (scratch("unit-tests"), scratch("unit-tests.tar"));
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = cargo();
     command.current_dir(repository("")).args(["test", "--quiet", "--locked", "--lib", "--no-run", "--target", TARGET]);
     command.arg("--message-format=json").env("CARGO_TARGET_DIR", &directory);
     let flags = ["-Ctarget-feature=+crt-static", "-Clinker=aarch64-linux-gnu-gcc", "-Clinker-flavor=gcc"];
@@ -45,11 +44,9 @@ fn up(scenario: &Scenario, vm: &Vm) {
 #[test]
 fn aarch64_board() {
     scenario("aarch64_board", 1, |scenario| {
-        let (blank, card) = (scratch("board-blank.disk"), scratch("board.disk"));
+        let card = new_disk("board.disk", &["--arch", "aarch64", "--kernel", "full"]);
+        let blank = scratch("board-blank.disk");
         fs::write(&blank, vec![0; 1 << 20]).unwrap();
-        let _ = fs::remove_file(&card);
-        let mut command = Command::new(repository("scripts/boot.sh"));
-        run(command.args(["--arch", "aarch64", "--kernel", "full", "--build-only", "--data"]).arg(&card));
         let drive = format!("if=none,id=card,format=raw,file={}", card.display());
         let machine = boot(scenario).option("--arch", "aarch64").option("--kernel", "full").option("--data", &blank);
         // Most have no clock either.

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::gate::Scenario;
-use crate::image::run;
+use crate::image::{new_disk, run};
 use crate::lines::{Line, check_order, of_init};
-use crate::vm::{Vm, boot, repository, scratch};
+use crate::vm::{Vm, boot, repository};
 
 /// Milliseconds from the end of the pods to the machine's end, where nothing stands in its way.
 const REST_BUDGET: u64 = 2_000;
@@ -45,11 +45,7 @@ pub fn check_fsck(disk: &Path) {
 
 /// A data disk with the pod `shell` and these of tests/pods/stop.
 pub fn disk(name: &str, pods: &[&str]) -> PathBuf {
-    let disk = scratch(name);
-    let _ = fs::remove_file(&disk);
-    let mut command = Command::new(repository("scripts/boot.sh"));
-    command.arg("--build-only").arg("--manifests").arg(repository("tests/pods/shell")).arg("--data").arg(&disk);
-    run(&mut command);
+    let disk = new_disk(name, &["--manifests", repository("tests/pods/shell").to_str().unwrap()]);
     let manifest = |pod: &str| repository(&format!("tests/pods/stop/{pod}.yaml")).display().to_string();
     let mut requests =
         vec!["mkdir /var/lib/work".into(), format!("write {} /var/lib/work/late.yaml", manifest("late"))];

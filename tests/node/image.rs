@@ -15,6 +15,20 @@ pub fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// The cargo that runs these tests.
+pub fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// A new data disk, as boot.sh makes it with these arguments.
+pub fn new_disk(name: &str, arguments: &[&str]) -> PathBuf {
+    let disk = scratch(name);
+    let _ = fs::remove_file(&disk);
+    let mut command = Command::new(repository("scripts/boot.sh"));
+    run(command.arg("--build-only").args(arguments).arg("--data").arg(&disk));
+    disk
+}
+
 /// What `boot.sh --build-only` says of `name`.
 pub fn built(name: &str) -> PathBuf {
     static SAID: OnceLock<String> = OnceLock::new();
@@ -94,8 +108,7 @@ pub fn tools() -> &'static Path {
 /// Builds the program that attacks a node (tests/attack/intruder).
 fn intruder() -> PathBuf {
     let (manifest, target) = (repository("tests/attack/intruder/Cargo.toml"), scratch("intruder"));
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = cargo();
     command.args(["build", "--quiet", "--release", "--locked", "--manifest-path"]).arg(manifest);
     command.env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", "-Ctarget-feature=+crt-static");
     run(&mut command);

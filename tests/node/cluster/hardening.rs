@@ -3,9 +3,9 @@
 
 use serde_json::Value;
 
-/// Those files of 4.1 that a node has, which are root's alone (4.1.5 to 4.1.10). There is no unit of a service manager (4.1.1, 4.1.2) and
-/// no proxy (4.1.3, 4.1.4); the authority's certificate is in the kubeconfig, and the kubeconfig that kubelet makes where no
-/// pod sees it.
+/// Those files of 4.1 that a node has, which are root's alone (4.1.5 to 4.1.10). There is no unit of a service manager (4.1.1,
+/// 4.1.2) and no proxy (4.1.3, 4.1.4); the authority's certificate is in the kubeconfig, and the kubeconfig that kubelet makes
+/// where no pod sees it.
 pub const FILES: &str = "for file in etc/kubernetes/bootstrap-kubelet.conf etc/kios/kubelet.yaml etc/kios/kubelet-in-cluster.yaml \
     var/lib/kubelet/pki/kubelet-client-current.pem var/lib/kubelet/pki/kubelet-server-current.pem; do \
     stat -c '%a %u:%g' /host$(readlink /host/$file || echo /$file); done | sort -u";

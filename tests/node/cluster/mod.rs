@@ -14,9 +14,9 @@ use serde_json::Value;
 
 use crate::ending::{change, check_clean};
 use crate::gate::{ROOM, Scenario, scenario};
-use crate::image::{manifests, run};
+use crate::image::{manifests, new_disk, run};
 use crate::lines::{check_boot, check_stop};
-use crate::vm::{Boot, Vm, boot, repository, scratch, until};
+use crate::vm::{Boot, Vm, boot, scratch, until};
 use bed::Bed;
 
 /// What a node says, and what is asked of it through its cluster.
@@ -29,11 +29,7 @@ struct Member<'a> {
 
 /// A new disk with the pods of the demonstration, and `shell`.
 fn disk(name: &str) -> PathBuf {
-    let disk = scratch(name);
-    let _ = fs::remove_file(&disk);
-    let mut command = Command::new(repository("scripts/boot.sh"));
-    run(command.arg("--build-only").arg("--manifests").arg(manifests()).arg("--data").arg(&disk));
-    disk
+    new_disk(name, &["--manifests", manifests().to_str().unwrap()])
 }
 
 /// Boots from `disk` to join.

@@ -14,9 +14,9 @@ use super::disk::{Disk, Loss};
 use super::{Random, asked};
 use crate::ending::check_fsck;
 use crate::gate::{Scenario, scenario};
-use crate::image::{run, with_pods_of};
+use crate::image::{new_disk, run, with_pods_of};
 use crate::lines::check_boot;
-use crate::vm::{Vm, boot, repository, scratch};
+use crate::vm::{Vm, boot, scratch};
 
 /// In a run of the tests that asks for no number.
 const CUTS: usize = 3;
@@ -94,11 +94,8 @@ struct Node<'a> {
 
 impl Node<'_> {
     fn new(scenario: &Scenario) -> Node<'_> {
-        let disk = scratch("cut.ext4");
-        let _ = fs::remove_file(&disk);
         let pods = with_pods_of("tests/pods/soak", "cut-manifests");
-        let mut command = Command::new(repository("scripts/boot.sh"));
-        run(command.arg("--build-only").arg("--manifests").arg(pods).arg("--data").arg(&disk));
+        let disk = new_disk("cut.ext4", &["--manifests", pods.to_str().unwrap()]);
         let (boots, phases, loss) = (Duration::ZERO, BTreeMap::new(), Loss::default());
         Node { scenario, disk, boots, number: 0, seed: false, phases, loss }
     }
