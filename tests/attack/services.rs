@@ -294,6 +294,7 @@ fn killed(target: &mut Target) -> Attack {
 
 /// Kubelet moved out of its cgroup, which is then removed.
 fn removed(target: &mut Target) -> Attack {
+    settle(target);
     let own = "cut -d: -f3 /proc/$(pidof kubelet)/cgroup";
     let before = target.sh(own);
     let control = target.sh(&format!(
@@ -301,6 +302,7 @@ fn removed(target: &mut Target) -> Attack {
     ));
     assert!(control.ends_with("/intruder"), "{control}");
     let verdict = restart(target, "kubelet");
+    settle(target);
     let after = target.sh(&format!("{own}; rmdir /host/sys/fs/cgroup/intruder"));
     let verdict = if after == before { verdict } else { Verdict::Broken(format!("{after} instead of {before}")) };
     Attack::new("kubelet's cgroup removed", verdict).with_control("the running one is in another, and its own is gone")
