@@ -5,6 +5,7 @@ set -euo pipefail
 usage() {
     cat <<'EOF'
 usage: scripts/test.sh [--fast] [--fuzz SECONDS]
+       scripts/test.sh --arch ARCH
        scripts/test.sh --soak [KILLS CUTS]
 
 Runs, in this order: cargo fmt and clippy, the unit tests, the tests of the binary, the bus,
@@ -13,6 +14,9 @@ node in QEMU (minutes). What they need is built first, as by scripts/boot.sh --b
 
   --fast               without the node image and the QEMU tests
   --fuzz SECONDS       for each parser that is fuzzed (5)
+  --arch ARCH          only the tests that boot the node in QEMU, all of them, on machines of this kind,
+                       x86_64 or aarch64. All kinds are part of the run without options, those of
+                       another kind than this machine by a few tests alone
   --attack             only the attacks on a running node, in QEMU (tests/attack): a table of what
                        each got, on the node and on one whose init lacks its defences
   --soak [KILLS CUTS]  only the fault suite, in QEMU: KILLS (1000) times containerd or kubelet is
@@ -34,7 +38,7 @@ wrong() {
 # number OPTION VALUE
 number() { [[ $2 =~ ^[1-9][0-9]{0,5}$ ]] || wrong "$1 $2: not a number above 0"; }
 
-FAST='' FUZZ=5 ATTACK='' SOAK=''
+FAST='' FUZZ=5 ARCH='' ATTACK='' SOAK=''
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help)
@@ -45,6 +49,11 @@ while [ $# -gt 0 ]; do
         --fuzz)
             number "$1" "${2:-}"
             FUZZ=$2
+            shift
+            ;;
+        --arch)
+            ARCH=${2:-}
+            case $ARCH in x86_64 | aarch64) ;; *) wrong "$1 $ARCH: neither x86_64 nor aarch64" ;; esac
             shift
             ;;
         --attack) ATTACK=1 ;;
@@ -64,6 +73,17 @@ done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 step() { printf 'test.sh: [%ss] %s\n' "$SECONDS" "$*" >&2; }
 
+if [ -n "$ARCH" ]; then
+    step "building init and the node images for $ARCH"
+    scripts/image/init.sh "$ARCH" >/dev/null
+    scripts/boot.sh --arch "$ARCH" --build-only >/dev/null
+    [ "$ARCH" = x86_64 ] || scripts/boot.sh --arch "$ARCH" --kernel full --build-only >/dev/null
+    step "QEMU tests on $ARCH"
+    # Not boot.sh's own, nor those that have a kind of their own.
+    KIOS_ARCH=$ARCH cargo test --locked --test node -- --nocapture --skip cli:: --skip aarch64::
+    step "passed"
+    exit 0
+fi
 if [ -n "$ATTACK$SOAK" ]; then
     step "building init and the node image"
     cargo build --quiet --locked --release

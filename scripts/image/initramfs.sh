@@ -2,7 +2,8 @@
 # The initramfs: init, the modules it needs to mount the root, and root.erofs. boot.sh sources
 # this; tests run it to get variants:
 #
-#   initramfs.sh --out FILE [--init FILE] [--root FILE] [--plain] [--without-root] [--without PATH]... [--with PATH=FILE]...
+#   initramfs.sh --out FILE [--arch ARCH] [--init FILE] [--root FILE] [--plain] [--without-root] [--without PATH]...
+#     [--with PATH=FILE]...
 #
 # --plain          no root.erofs: the root's files straight in the initramfs
 # --without PATH   leave out a file, such as modules/erofs.ko, dev/console, or with --plain
@@ -61,9 +62,10 @@ variant() {
         case $1 in
             --plain) plain=1 ;;
             --without-root) without_root=1 ;;
-            --out | --init | --root | --without | --with)
+            --arch | --out | --init | --root | --without | --with)
                 [ $# -ge 2 ] || die "initramfs.sh: $1 needs a value" 2
                 case $1 in
+                    --arch) set_arch "$2" || die "initramfs.sh: --arch $2: neither x86_64 nor aarch64" 2 ;;
                     --out) out=$2 ;;
                     --init) init=$2 ;;
                     --root) root=$2 ;;

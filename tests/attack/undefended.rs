@@ -1,9 +1,10 @@
 //! The same init without its defences: built from a copy of the sources in which each is taken out by a change of one line.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
+use crate::arch::target;
 use crate::image::{cargo, run};
 use crate::vm::{repository, scratch};
 
@@ -79,8 +80,8 @@ pub fn init() -> PathBuf {
         fs::write(&path, text.replace(from, to)).unwrap();
     }
     let mut command = cargo();
-    command.args(["build", "--release", "--locked", "--bin", "init"]).current_dir(&copy);
+    command.args(["build", "--release", "--locked", "--bin", "init", "--target", &target()]).current_dir(&copy);
     command.env("CARGO_TARGET_DIR", copy.join("target")).env_remove("CARGO_ENCODED_RUSTFLAGS");
     run(&mut command);
-    copy.join(Path::new("target/x86_64-unknown-linux-gnu/release/init"))
+    copy.join("target").join(target()).join("release/init")
 }

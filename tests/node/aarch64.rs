@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::arch::{static_flags, target_of};
 use crate::ending::check_clean;
 use crate::gate::{Scenario, scenario};
 use crate::image::{cargo, manifests, new_disk, run};
@@ -12,16 +13,23 @@ use crate::lines::{check_boot, power_off};
 use crate::processes;
 use crate::vm::{Vm, boot, repository, scratch};
 
-const TARGET: &str = "aarch64-unknown-linux-gnu";
+const ARCH: &str = "aarch64";
 
 /// The unit tests as one program that needs no C library, in a tar archive.
 fn unit_tests() -> PathBuf {
     let (directory, archive) = (scratch("unit-tests"), scratch("unit-tests.tar"));
     let mut command = cargo();
-    command.current_dir(repository("")).args(["test", "--quiet", "--locked", "--lib", "--no-run", "--target", TARGET]);
+    command.current_dir(repository("")).args([
+        "test",
+        "--quiet",
+        "--locked",
+        "--lib",
+        "--no-run",
+        "--target",
+        &target_of(ARCH),
+    ]);
     command.arg("--message-format=json").env("CARGO_TARGET_DIR", &directory);
-    let flags = ["-Ctarget-feature=+crt-static", "-Clinker=aarch64-linux-gnu-gcc", "-Clinker-flavor=gcc"];
-    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    command.env("CARGO_ENCODED_RUSTFLAGS", static_flags(ARCH).join("\x1f"));
     let said = run(&mut command);
     let messages = said.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
     let program = messages
@@ -44,11 +52,11 @@ fn up(scenario: &Scenario, vm: &Vm) {
 #[test]
 fn aarch64_board() {
     scenario("aarch64_board", 1, |scenario| {
-        let card = new_disk("board.disk", &["--arch", "aarch64", "--kernel", "full"]);
+        let card = new_disk("board.disk", &["--arch", ARCH, "--kernel", "full"]);
         let blank = scratch("board-blank.disk");
         fs::write(&blank, vec![0; 1 << 20]).unwrap();
         let drive = format!("if=none,id=card,format=raw,file={}", card.display());
-        let machine = boot(scenario).option("--arch", "aarch64").option("--kernel", "full").option("--data", &blank);
+        let machine = boot(scenario).option("--arch", ARCH).option("--kernel", "full").option("--data", &blank);
         // Most have no clock either.
         let machine = machine.option("--append", "initcall_blacklist=pl031_driver_init");
         let mut vm = machine.qemu(&["-drive", &drive, "-device", "sdhci-pci", "-device", "sd-card,drive=card"]).start();
@@ -63,10 +71,10 @@ fn aarch64_board() {
 #[test]
 fn aarch64_from_power_on_to_pods_to_off() {
     scenario("aarch64_from_power_on_to_pods_to_off", 1, |scenario| {
-        let boot = boot(scenario).option("--arch", "aarch64").option("--manifests", manifests());
+        let boot = boot(scenario).option("--arch", ARCH).option("--manifests", manifests());
         let mut vm = boot.port_with(&unit_tests()).start();
         up(scenario, &vm);
-        assert_eq!(vm.sh("uname -m"), "aarch64");
+        assert_eq!(vm.sh("uname -m"), ARCH);
         processes::check(scenario, &mut vm);
         let used = vm.sh("awk '/^MemTotal:/ { t = $2 } /^MemAvailable:/ { print (t - $2) * 1024 }' /proc/meminfo");
         scenario.note(&format!("MemTotal - MemAvailable with both pods and a third: {used} bytes"));

@@ -280,7 +280,7 @@ fn ctrl_c_twice_kills() {
 fn ctrl_c_keeps_the_line_it_interrupts() {
     let path = scratch("ctrl-c-path");
     fs::create_dir_all(&path).unwrap();
-    let qemu = path.join("qemu-system-x86_64");
+    let qemu = path.join(format!("qemu-system-{}", std::env::consts::ARCH));
     let script = r#"#!/bin/sh
 printf 'first\nhalf a' >&4
 while read -r request; do

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Instant;
 
+use crate::arch::{arch, choose};
 use crate::gate::{ROOM, scenario};
 use crate::lines::power_off;
 use crate::vm::{boot, scratch};
@@ -14,10 +15,15 @@ fn a_crash_is_recorded() {
         for file in [&disk, &store] {
             let _ = fs::remove_file(file);
         }
-        // ACPI's error record serialization table, where kernels of servers keep them.
+        // Where kernels of servers keep them: ACPI's error record serialization table, or the firmware's variables.
         let object = format!("memory-backend-file,id=erst,mem-path={},size=0x20000,share=on", store.display());
-        let qemu = ["-object", &object, "-device", "acpi-erst,memdev=erst"];
-        let mut vm = boot(scenario).shell().option("--data", &disk).qemu(&qemu).start();
+        let flash = format!("if=pflash,unit=1,format=raw,file={}", store.display());
+        let (table, variables) = (["-object", &object, "-device", "acpi-erst,memdev=erst"], ["-drive", &flash]);
+        let qemu: &[&str] = choose(&table, &variables);
+        if arch() == "aarch64" {
+            fs::copy("/usr/share/AAVMF/AAVMF_VARS.fd", &store).expect("qemu-efi-aarch64");
+        }
+        let mut vm = boot(scenario).shell().option("--data", &disk).qemu(qemu).start();
         // Before, every disk is made read-only, on which the shell keeps its own files too.
         vm.sh("sync; pid=$(pidof containerd); (sleep 0.5; echo u >/proc/sysrq-trigger; \
             while touch /host/var/lib/writable; do :; done; \
@@ -31,7 +37,7 @@ fn a_crash_is_recorded() {
         assert_eq!(status, 3, "the machine resets");
         drop(vm);
 
-        let mut vm = boot(scenario).option("--data", &disk).qemu(&qemu).port().start();
+        let mut vm = boot(scenario).option("--data", &disk).qemu(qemu).port().start();
         scenario.note(&vm.wait_for(" crash records moved to /var/log/pstore"));
         let found =
             vm.sh("ls /host/sys/fs/pstore /host/var/log/pstore; cat /host/var/log/pstore/* | grep -a 'Kernel panic'");

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::arch::choose;
 use crate::ending::{change, check_clean, disk, read};
 use crate::gate::{ROOM, Scenario, scenario};
 use crate::image::run;
@@ -190,12 +191,17 @@ fn late_and_small_data_disk() {
         run(Command::new("/usr/sbin/mkfs.ext4").args(["-q", "-L", "kios-data"]).arg(&late).arg("64M"));
         fs::OpenOptions::new().write(true).open(&late).unwrap().set_len(DEVICE).unwrap();
         let drive = format!("if=none,id=late,format=raw,file={}", late.display());
+        let (without_clock, kernel): (&[&str], _) = choose(
+            // Else the kernel measures its clock by a timer that this machine has, without an end at times.
+            (&["-machine", "microvm,rtc=off,pcie=on,acpi=on"], "tsc_early_khz=2000000 no_timer_check"),
+            // The firmware's.
+            (&[], "efi=noruntime"),
+        );
         let mut vm = boot(scenario)
             .option("--data", &blank)
             .qemu(&["-device", "virtio-scsi-pci,id=scsi", "-drive", &drive])
-            .qemu(&["-machine", "microvm,rtc=off,pcie=on,acpi=on"])
-            // Else the kernel measures its clock by a timer that this machine has, without an end at times.
-            .option("--append", "tsc_early_khz=2000000 no_timer_check")
+            .qemu(without_clock)
+            .option("--append", kernel)
             .start();
         vm.wait_for("waiting for the data disk");
         vm.ask(r#"{"execute":"device_add","arguments":{"driver":"scsi-hd","bus":"scsi.0","drive":"late"}}"#);
@@ -266,7 +272,7 @@ fn partition_with_errors_and_another_disk() {
 
         // A second one: which it is nobody can say, and both are as they were.
         let before = fs::read(&disk).unwrap();
-        let sata = ["-drive", &drive, "-device", "ide-hd,drive=nvme"];
+        let sata = ["-drive", &drive, "-device", "ahci,id=sata", "-device", "ide-hd,drive=nvme,bus=sata.0"];
         let mut vm = boot(scenario).qemu(&sata).start();
         vm.wait_up();
         check_boot(scenario, &vm.lines(), &["(degraded: two data disks: ENOTUNIQ)"]);

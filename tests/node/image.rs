@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::arch::{arch, go_arch, static_flags, target};
 use crate::vm::{repository, scratch};
 
 /// Runs a program that must succeed; its standard output.
@@ -25,14 +26,15 @@ pub fn new_disk(name: &str, arguments: &[&str]) -> PathBuf {
     let disk = scratch(name);
     let _ = fs::remove_file(&disk);
     let mut command = Command::new(repository("scripts/boot.sh"));
-    run(command.arg("--build-only").args(arguments).arg("--data").arg(&disk));
+    run(command.args(["--build-only", "--arch", arch()]).args(arguments).arg("--data").arg(&disk));
     disk
 }
 
 /// What `boot.sh --build-only` says of `name`.
 pub fn built(name: &str) -> PathBuf {
     static SAID: OnceLock<String> = OnceLock::new();
-    let said = SAID.get_or_init(|| run(Command::new(repository("scripts/boot.sh")).arg("--build-only")));
+    let said =
+        SAID.get_or_init(|| run(Command::new(repository("scripts/boot.sh")).args(["--build-only", "--arch", arch()])));
     let value = said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
     value.unwrap_or_else(|| panic!("no {name} in {said}")).into()
 }
@@ -41,7 +43,8 @@ pub fn built(name: &str) -> PathBuf {
 pub fn initramfs(name: &str, arguments: &[&str]) -> PathBuf {
     let out = scratch(name);
     let mut command = Command::new("bash");
-    command.current_dir(repository("")).arg("scripts/image/initramfs.sh").arg("--out").arg(&out).args(arguments);
+    command.current_dir(repository("")).args(["scripts/image/initramfs.sh", "--arch", arch(), "--out"]);
+    command.arg(&out).args(arguments);
     run(&mut command);
     out
 }
@@ -83,15 +86,14 @@ pub fn tools() -> &'static Path {
     MADE.get_or_init(|| {
         let (directory, archive) = (scratch("tools"), scratch("tools.tar"));
         fs::create_dir_all(&directory).unwrap();
-        // Static: the pod's image has no C library.
         let beside = std::env::var_os("CARGO").map(|cargo| Path::new(&cargo).with_file_name("rustc"));
         let rustc = beside.filter(|path| path.is_file()).unwrap_or_else(|| "rustc".into());
-        let flags = ["--edition=2024", "-Copt-level=s", "-Cstrip=symbols", "-Ctarget-feature=+crt-static", "-o"];
+        let flags = ["--edition=2024", "-Copt-level=s", "-Cstrip=symbols", "--target", &target(), "-o"];
         let programs = ["press", "stuck"];
         fs::copy(init(), directory.join("poweroff")).unwrap();
         for program in programs {
             let source = repository(&format!("tests/pods/shell/{program}.rs"));
-            run(Command::new(&rustc).args(flags).arg(directory.join(program)).arg(source));
+            run(Command::new(&rustc).args(static_flags(arch())).args(flags).arg(directory.join(program)).arg(source));
         }
         fs::copy(intruder(), directory.join("intruder")).unwrap();
         ctr(&directory);
@@ -107,12 +109,12 @@ pub fn tools() -> &'static Path {
 
 /// Builds the program that attacks a node (tests/attack/intruder).
 fn intruder() -> PathBuf {
-    let (manifest, target) = (repository("tests/attack/intruder/Cargo.toml"), scratch("intruder"));
+    let (manifest, directory) = (repository("tests/attack/intruder/Cargo.toml"), scratch("intruder"));
     let mut command = cargo();
-    command.args(["build", "--quiet", "--release", "--locked", "--manifest-path"]).arg(manifest);
-    command.env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", "-Ctarget-feature=+crt-static");
+    command.args(["build", "--quiet", "--release", "--locked", "--target", &target(), "--manifest-path"]).arg(manifest);
+    command.env("CARGO_TARGET_DIR", &directory).env("RUSTFLAGS", static_flags(arch()).join(" "));
     run(&mut command);
-    target.join("x86_64-unknown-linux-gnu/release/intruder")
+    directory.join(target()).join("release/intruder")
 }
 
 /// Builds containerd's own client, of the version that the node has.
@@ -121,12 +123,18 @@ fn ctr(into: &Path) {
     command.current_dir(repository("scripts/image/pins/containerd")).args(["build", "-trimpath", "-buildvcs=false"]);
     command.args(["-ldflags", "-s -w", "-tags", "no_btrfs,no_devmapper,no_zfs", "-o"]).arg(into);
     command.arg("github.com/containerd/containerd/v2/cmd/ctr");
-    command.envs([("CGO_ENABLED", "0"), ("GOFLAGS", "-mod=readonly"), ("GOTOOLCHAIN", "local"), ("GOWORK", "off")]);
+    command.envs([
+        ("GOARCH", go_arch()),
+        ("CGO_ENABLED", "0"),
+        ("GOFLAGS", "-mod=readonly"),
+        ("GOTOOLCHAIN", "local"),
+        ("GOWORK", "off"),
+    ]);
     run(&mut command);
 }
 
 /// The init that the image holds.
 pub fn init() -> PathBuf {
-    let built = repository("target/x86_64-unknown-linux-gnu/release/init");
+    let built = repository("target").join(target()).join("release/init");
     std::env::var_os("KIOS_INIT").map_or(built, PathBuf::from)
 }

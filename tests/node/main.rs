@@ -4,6 +4,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod aarch64;
+mod arch;
 #[path = "../attack/mod.rs"]
 mod attack;
 mod cli;

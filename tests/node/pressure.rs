@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use kios_init::plan::{WATCHDOG_FEEDS, WATCHDOG_RUN};
 
+use crate::arch;
 use crate::gate::{ROOM, Scenario, scenario};
 use crate::lines::{Line, parse, power_off};
 use crate::processes::no_zombies;
@@ -258,7 +259,7 @@ fn process_ids(node: &mut Node<'_>) {
 
 /// The console takes nothing: lines are lost there, and only there; once it goes on they come again.
 fn console(node: &mut Node<'_>) {
-    node.vm.sh("/tmp/press flow /host/dev/ttyS0 stop");
+    node.vm.sh(&format!("/tmp/press flow /host/dev/{} stop", arch::console()));
     let own = |node: &Node<'_>| node.vm.lines().iter().filter(|line| line.starts_with("kios: ")).count();
     let before = own(node);
     let killed = node.kill(&["kubelet"]);
@@ -273,7 +274,7 @@ fn console(node: &mut Node<'_>) {
     assert!(noticed <= NOTICED);
     assert_eq!(own(node), before, "the console was not stopped");
     node.answers();
-    node.vm.sh("/tmp/press flow /host/dev/ttyS0 start");
+    node.vm.sh(&format!("/tmp/press flow /host/dev/{} start", arch::console()));
     let killed = node.kill(&["containerd"]);
     node.noticed(killed, &["containerd"]);
     node.ready(killed.0, "containerd");

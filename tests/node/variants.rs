@@ -4,12 +4,12 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 
-use crate::attack;
 use crate::ending::change;
 use crate::gate::{ROOM, Scenario, scenario};
 use crate::image::{initramfs, run};
 use crate::lines::{check_boot, check_order, check_stop, of_init, power_off};
 use crate::vm::{Vm, boot, repository, scratch};
+use crate::{arch, attack};
 
 #[test]
 fn node_boots_from_tmpfs_and_ignores_the_command_line() {
@@ -159,7 +159,7 @@ fn no_console() {
         assert!(own[0].contains("(degraded: /dev/console: E"), "{}", own[0]);
         check_order(&own, &["started containerd", "containerd ready", "started kubelet", "kubelet ready"]);
         // A pod may have the port for itself.
-        vm.sh("echo probe: written to the port >/host/dev/ttyS0");
+        vm.sh(&format!("echo probe: written to the port >/host/dev/{}", arch::console()));
         vm.wait_for("probe: written to the port");
         vm.sh("until grep -q 'container-a: hello' /host/var/log/pods/default_container-a*/container-a/*.log; do sleep 1; done");
         vm.press_power();

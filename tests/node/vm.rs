@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::arch;
 use crate::gate::Scenario;
 use crate::shell::Shell;
 
@@ -48,7 +49,7 @@ pub fn qemu_of(boot: Pid) -> Option<Pid> {
     let found = numbers.find(|number| {
         let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(name, rest)| {
-            name.ends_with("(qemu-system-x86") && rest.split(' ').nth(1) == Some(parent.as_str())
+            name.contains("(qemu-system-") && rest.split(' ').nth(1) == Some(parent.as_str())
         })
     });
     found.map(Pid::from_raw)
@@ -160,7 +161,13 @@ impl Boot<'_> {
         let console = Arc::new(Console::default());
         let mut command = Command::new(repository("scripts/boot.sh"));
         let limit = self.limit.as_secs().to_string();
-        command.args(&self.arguments).args(["--timeout", &limit, "--qmp"]).arg(&qmp).arg("--").args(&self.qemu);
+        command
+            .args(arch::options(&self.qemu))
+            .args(&self.arguments)
+            .args(["--timeout", &limit, "--qmp"])
+            .arg(&qmp)
+            .arg("--")
+            .args(&self.qemu);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let began = Instant::now();
         let mut child = command.spawn().expect("scripts/boot.sh");

@@ -2,21 +2,26 @@
 
 use std::time::{Duration, Instant};
 
+use crate::arch::choose;
 use crate::vm::Vm;
 
 /// In a slot of its own.
 pub const DEVICE: &[&str] = &["-device", "i6300esb,addr=10"];
-/// Its register ESB_LOCK_REG, of PCI configuration, where q35's memory has it: bit 1 is set while it runs
-/// (linux/drivers/watchdog/i6300esb.c).
-const LOCK: u64 = 0xb000_0000 + (0x10 << 15) + 0x68;
+/// Its register ESB_LOCK_REG, of PCI configuration, where the machine's memory has it (QEMU's hw/pci-host/q35.c and
+/// hw/arm/virt.c, VIRT_HIGH_PCIE_ECAM): bit 1 is set while it runs (linux/drivers/watchdog/i6300esb.c).
+fn lock() -> u64 {
+    choose(0xb000_0000, 0x40_1000_0000) + (0x10 << 15) + 0x68
+}
+
 /// How long a halted machine must stay.
 const STAYS: Duration = Duration::from_secs(3);
 
 fn is_armed(vm: &Vm) -> bool {
+    let lock = lock();
     let request =
-        format!(r#"{{"execute":"human-monitor-command","arguments":{{"command-line":"xp /1xb {LOCK:#x}"}}}}"#);
+        format!(r#"{{"execute":"human-monitor-command","arguments":{{"command-line":"xp /1xb {lock:#x}"}}}}"#);
     let answer = vm.ask(&request);
-    match answer.split_once(&format!("{LOCK:016x}: ")).map(|(_, value)| &value[..4]) {
+    match answer.split_once(&format!("{lock:016x}: ")).map(|(_, value)| &value[..4]) {
         Some("0x02") => true,
         Some("0x00") => false,
         _ => panic!("the watchdog's register: {answer}"),

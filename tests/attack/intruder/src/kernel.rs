@@ -18,8 +18,11 @@ pub fn all(module: &str) -> nix::Result<()> {
         let reached = |result| if result == Err(Errno::EBADF) { Ok(0) } else { result };
         let loaded = Errno::result(libc::syscall(libc::SYS_kexec_file_load, -1, -1, 1usize, c"".as_ptr(), 0));
         say("kexec_file_load", reached(loaded));
-        say("iopl", Errno::result(libc::syscall(libc::SYS_iopl, 3)));
-        say("ioperm", Errno::result(libc::syscall(libc::SYS_ioperm, 0x80, 1, 1)));
+        #[cfg(target_arch = "x86_64")]
+        {
+            say("iopl", Errno::result(libc::syscall(libc::SYS_iopl, 3)));
+            say("ioperm", Errno::result(libc::syscall(libc::SYS_ioperm, 0x80, 1, 1)));
+        }
         // Not a module: whoever may load one is told just that.
         let reached = |result| if result == Err(Errno::ENOEXEC) { Ok(0) } else { result };
         let junk = [0u8; 64];
