@@ -5,6 +5,8 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/image/common.sh"
 # shellcheck source=scripts/image/host.sh
 . "$IMAGE/host.sh"
+# shellcheck source=scripts/image/rust.sh
+. "$IMAGE/rust.sh"
 FUZZ=$REPO/tests/fuzz
 # The same for every run: from the same corpus it takes the same way.
 SEED=1
@@ -107,9 +109,9 @@ done
 [ ${#WANTED[@]} -gt 0 ] || WANTED=("${TARGETS[@]}")
 
 # libFuzzer is built from its source.
-HOST_NEEDS="g++ g++"
+HOST_NEEDS="g++ g++$(rust_needs)"
 check_packages
-check_cargo
+get_rust
 (cd "$FUZZ" && cargo build --quiet --locked --release) || die "could not build: the targets"
 LOG=$(mktemp)
 trap 'rm -f "$LOG"' EXIT

@@ -3,7 +3,7 @@
 
 # shellcheck source=scripts/image/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-for part in host init programs debian modules root initramfs pods seed; do
+for part in host rust init programs debian modules root initramfs pods seed; do
     # shellcheck disable=SC1090
     . "$IMAGE/$part.sh"
 done
@@ -22,7 +22,7 @@ get_init() {
 
 # build_image sets KERNEL, INITRD, ROOT and what they are made of.
 build_image() {
-    HOST_NEEDS+=$(own_needs)
+    HOST_NEEDS+=$(own_needs)$(rust_needs)
     check_packages
     check_go
     mkdir -p "$CACHE" 2>/dev/null || die "$CACHE cannot be made; set XDG_CACHE_HOME"

@@ -8,17 +8,23 @@ debian_mirror() {
         sort -u | head -n 1
 }
 
-# own_apt SUITE: makes apt read that, for the image's kind of machine, with settings and lists of its own in the current directory.
+# own_apt [SUITE]: makes apt read that, or this machine's own ones of Debian, for the image's kind of machine, with settings and
+# lists of its own in the current directory.
 own_apt() {
-    local suite=$1 mirror
+    local mirror sources key="[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
     mirror=$(debian_mirror)
     if [ -z "$mirror" ] && [ "$(id -u)" = 0 ]; then
         apt-get update -q
         mirror=$(debian_mirror)
     fi
     [ -n "$mirror" ] || { echo "note: apt knows no Debian mirror; add one"; return 1; }
+    if [ $# = 1 ]; then
+        sources="deb $key $mirror $1 main"
+    else
+        sources=$(apt-get indextargets --format "deb $key \$(REPO_URI) \$(RELEASE) \$(COMPONENT)" "Created-By: Packages" "Origin: Debian" | sort -u)
+    fi
     mkdir -p apt/lists/partial apt/cache/archives/partial debs tree
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >apt/sources.list
+    echo "$sources" >apt/sources.list
     : >apt/status
     cat >apt/apt.conf <<EOF
 Dir::Etc::sourcelist "$PWD/apt/sources.list";

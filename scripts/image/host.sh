@@ -78,10 +78,6 @@ check_go() {
         die "Go $want or newer is needed, this is $have: https://go.dev/dl"
 }
 
-check_cargo() {
-    command -v cargo >/dev/null || die "cargo is needed to build init: https://rustup.rs"
-}
-
 # check_space MIB: room in the cache's file system.
 check_space() {
     local free dir=$CACHE
