@@ -23,6 +23,8 @@ a second one kills the machine.
                      bootstrap kubeconfig, which goes on the data disk. What the node says to
                      10.0.2.100:6443 goes to port 6443 of this machine, or of that cluster
   --address ADDRESS  of the node in QEMU's network (10.0.2.15); a cluster's second node is 10.0.2.16
+  --image FILE       a disk of scripts/image.sh, by its own firmware; nothing is built, and what the
+                     machine writes stays in FILE
   --append "ARGS"    further arguments on the kernel's command line
   --memory MIB       memory of the machine (1500)
   --cpus N           processors of the machine (2)
@@ -49,7 +51,7 @@ wrong() { die "$1 (--help says how)" 2; }
 # number OPTION VALUE
 number() { [[ $2 =~ ^[1-9][0-9]{0,6}$ ]] || wrong "$1 $2: not a number above 0"; }
 
-MANIFESTS=$IMAGE/manifests OWN_PODS='' IMAGES=() DATA='' JOIN='' ADDRESS=10.0.2.15 APPEND='' MEMORY=1500 CPUS=2
+MANIFESTS=$IMAGE/manifests OWN_PODS='' IMAGES=() DATA='' JOIN='' ADDRESS=10.0.2.15 IMAGE_FILE='' APPEND='' MEMORY=1500 CPUS=2
 ACCEL=auto TIMEOUT=0 UNTIL='' QMP='' BUILD_ONLY='' QEMU_ARGS=()
 while [ $# -gt 0 ]; do
     case $1 in
@@ -63,7 +65,7 @@ while [ $# -gt 0 ]; do
             QEMU_ARGS=("$@")
             break
             ;;
-        --manifests | --images | --data | --join | --address | --append | --memory | --cpus | --arch | --kernel | --accel | --timeout | --until | --qmp)
+        --manifests | --images | --data | --join | --address | --image | --append | --memory | --cpus | --arch | --kernel | --accel | --timeout | --until | --qmp)
             [ $# -ge 2 ] || wrong "$1 needs a value"
             case $1 in
                 --manifests) MANIFESTS=$2 OWN_PODS=1 ;;
@@ -71,6 +73,7 @@ while [ $# -gt 0 ]; do
                 --data) DATA=$2 ;;
                 --join) JOIN=$2 ;;
                 --address) ADDRESS=$2 ;;
+                --image) IMAGE_FILE=$2 ;;
                 --append) APPEND=$2 ;;
                 --memory) number "$1" "$2" && MEMORY=$2 ;;
                 --cpus) number "$1" "$2" && CPUS=$2 ;;
@@ -98,6 +101,9 @@ if [ -n "$UNTIL" ]; then
     [[ '' =~ $UNTIL ]] 2>/dev/null || status=$?
     [ "$status" != 2 ] || wrong "--until $UNTIL: not a regular expression"
 fi
+[ -z "$IMAGE_FILE" ] || [ -z "$OWN_PODS$DATA$JOIN$APPEND$BUILD_ONLY" ] ||
+    wrong "--image goes with none of --manifests, --images, --data, --join, --append and --build-only: the disk has all of it"
+[ -z "$IMAGE_FILE" ] || check_image "$IMAGE_FILE"
 check_manifests "$MANIFESTS"
 for archive in ${IMAGES[@]+"${IMAGES[@]}"}; do check_archive "$archive"; done
 [ -z "$DATA" ] || check_data "$DATA"
@@ -115,6 +121,16 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+if [ -n "$IMAGE_FILE" ]; then
+    HOST_NEEDS=$(own_needs)
+    check_packages
+    mkdir -p "$CACHE"
+    # Looked at by a kernel of its own.
+    [ "$ACCEL" = tcg ] || [ ! -e /dev/kvm ] || get_debian
+    HOW=$(pick_accel "$ACCEL")
+    say "starting QEMU ($HOW)"
+    run_node "$HOW" "$IMAGE_FILE" cache=writeback
+fi
 build_image
 get_seed "$MANIFESTS" ${IMAGES[@]+"${IMAGES[@]}"}
 DISK=$SEED DISK_OPTIONS=snapshot=on

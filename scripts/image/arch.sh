@@ -8,9 +8,9 @@ FLAVOUR=cloud
 set_arch() {
     ARCH=$1
     case $ARCH in
-        x86_64) GO_ARCH=amd64 LOADER=ld-linux-x86-64.so.2 MACHINE=q35 CPU=max CONSOLE_NAME=ttyS0 QEMU_PACKAGE=qemu-system-x86 ;;
-        # Its pointer authentication by an algorithm that can be emulated quickly.
-        aarch64) GO_ARCH=arm64 LOADER=ld-linux-aarch64.so.1 MACHINE=virt CPU=max,pauth-impdef=on CONSOLE_NAME=ttyAMA0 QEMU_PACKAGE=qemu-system-arm ;;
+        x86_64) GO_ARCH=amd64 LOADER=ld-linux-x86-64.so.2 MACHINE=q35 CPU=max CONSOLE_NAME=ttyS0 QEMU_PACKAGE=qemu-system-x86 EFI_ARCH=x64 BOOT_CONSOLE="console=tty0 console=ttyS0 " ;;
+        # Firmware names its console. Its pointer authentication by an algorithm that can be emulated quickly.
+        aarch64) GO_ARCH=arm64 LOADER=ld-linux-aarch64.so.1 MACHINE=virt CPU=max,pauth-impdef=on CONSOLE_NAME=ttyAMA0 QEMU_PACKAGE=qemu-system-arm EFI_ARCH=aa64 BOOT_CONSOLE= ;;
         *) return 1 ;;
     esac
     # Debian's names of it, and of its C compiler.
@@ -26,10 +26,13 @@ set_arch() {
 
 # firmware sets FIRMWARE, what the machine starts with before the kernel; none is QEMU's own. Of aarch64's kernels the one for
 # virtual machines knows its power button by ACPI alone, which UEFI brings; for the other one the machine is a board with a
-# device tree.
+# device tree. An image brings its kernel, which UEFI starts.
 firmware() {
     FIRMWARE=
-    [ "$ARCH $FLAVOUR" != "aarch64 cloud" ] || FIRMWARE=/usr/share/qemu-efi-aarch64/QEMU_EFI.fd
+    case "$ARCH ${IMAGE_FILE:+image}${IMAGE_FILE:-$FLAVOUR}" in
+        "x86_64 image"*) FIRMWARE=/usr/share/ovmf/OVMF.fd ;;
+        "aarch64 image"* | "aarch64 cloud") FIRMWARE=/usr/share/qemu-efi-aarch64/QEMU_EFI.fd ;;
+    esac
 }
 
 # is_foreign: whether this machine is of another kind.

@@ -8,6 +8,9 @@ for part in host rust init programs debian modules root initramfs pods seed; do
     . "$IMAGE/$part.sh"
 done
 
+# The kernel's command line, without its console.
+KERNEL_LINE="rootfstype=ramfs quiet panic=10"
+
 # get_init sets INIT: KIOS_INIT= of the environment, else what cargo builds.
 get_init() {
     if [ -n "${KIOS_INIT:-}" ]; then

@@ -20,6 +20,7 @@ pkg-config pkg-config
 own_needs() {
     echo "qemu-system-$ARCH $QEMU_PACKAGE"
     [ "$ARCH" != aarch64 ] || echo "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd qemu-efi-aarch64"
+    [ "$ARCH" != x86_64 ] || [ -z "${IMAGE_FILE:-}" ] || echo "/usr/share/ovmf/OVMF.fd ovmf"
     if is_foreign; then
         echo "$CC gcc-${TRIPLE//_/-}"
         echo "/usr/$TRIPLE/include/stdlib.h libc6-dev-$DEBIAN_ARCH-cross"

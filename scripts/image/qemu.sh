@@ -29,13 +29,13 @@ start_qemu() {
     local args=(
         -nodefaults -no-user-config -no-reboot -display none
         -machine "$MACHINE" -accel "$accel" -cpu "$cpu" -m "$MEMORY" -smp "$CPUS"
-        -kernel "$KERNEL" -initrd "$INITRD" -append "console=$CONSOLE_NAME rootfstype=ramfs quiet panic=10${APPEND:+ $APPEND}"
         -chardev "file,id=console,path=$QEMU_DIR/console" -serial chardev:console
         -chardev "stdio,id=control,signal=off" -mon "chardev=control,mode=control"
         -drive "if=none,id=data,format=raw,file=${disk//,/,,},$disk_options" -device "virtio-blk-pci,drive=data"
         -netdev "user,id=net,restrict=on,dhcpstart=$ADDRESS$JOIN_NET" -device "virtio-net-pci,netdev=net,romfile="
         -device virtio-rng-pci
     )
+    [ -n "$IMAGE_FILE" ] || args+=(-kernel "$KERNEL" -initrd "$INITRD" -append "console=$CONSOLE_NAME $KERNEL_LINE${APPEND:+ $APPEND}")
     firmware
     [ -z "$FIRMWARE" ] || args+=(-bios "$FIRMWARE")
     [ -z "$QMP" ] || args+=(-qmp "unix:${QMP//,/,,},server=on,wait=off")

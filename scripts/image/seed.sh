@@ -70,6 +70,13 @@ check_data() {
     fi
 }
 
+# check_image FILE: a disk to boot from.
+check_image() {
+    [ -f "$1" ] || die "--image $1: no such file" 2
+    [ -r "$1" ] && [ -w "$1" ] || die "--image $1: cannot be read and written" 2
+    [ "$(dd if="$1" bs=8 skip=64 count=1 status=none | tr -d '\0')" = "EFI PART" ] || die "--image $1: not a disk of scripts/image.sh" 2
+}
+
 # own_data FILE: the disk that --data names, made when it does not exist.
 own_data() {
     if [ ! -e "$1" ]; then

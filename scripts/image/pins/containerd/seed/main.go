@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
@@ -77,10 +78,11 @@ func run(root, platform string, archives []string) error {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return err
 	}
-	file, err := bolt.Open(filepath.Join(dir, "meta.db"), 0o644, &bolt.Options{NoSync: true})
+	file, err := open(filepath.Join(dir, "meta.db.new"))
 	if err != nil {
 		return err
 	}
+	defer os.Remove(file.Path())
 	defer file.Close()
 	ctx := namespaces.WithNamespace(context.Background(), "k8s.io")
 	db := metadata.NewDB(file, blobs, nil)
@@ -92,7 +94,63 @@ func run(root, platform string, archives []string) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return file.Sync()
+	same, err := open(filepath.Join(dir, "meta.db"))
+	if err != nil {
+		return err
+	}
+	defer same.Close()
+	return copySame(file, same)
+}
+
+func open(name string) (*bolt.DB, error) {
+	return bolt.Open(name, 0o644, &bolt.Options{NoSync: true})
+}
+
+// copySame copies all records in their order, each with the same time: the same archives make the
+// same bytes.
+func copySame(from, to *bolt.DB) error {
+	same, err := time.Unix(0, 0).UTC().MarshalBinary()
+	if err != nil {
+		return err
+	}
+	err = from.View(func(tx *bolt.Tx) error {
+		return copyBucket(tx.Cursor().Bucket(), to, nil, same)
+	})
+	if err != nil {
+		return err
+	}
+	return to.Sync()
+}
+
+// copyBucket copies one bucket, then those in it. Each by a transaction of its own: of several that
+// one has changed bolt writes any first.
+func copyBucket(from *bolt.Bucket, to *bolt.DB, path [][]byte, same []byte) error {
+	var buckets [][]byte
+	err := to.Update(func(tx *bolt.Tx) error {
+		bucket := tx.Cursor().Bucket()
+		for _, name := range path {
+			var err error
+			if bucket, err = bucket.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return from.ForEach(func(key, value []byte) error {
+			switch {
+			case value == nil:
+				buckets = append(buckets, key)
+				return nil
+			case string(key) == "createdat" || string(key) == "updatedat":
+				value = same
+			}
+			return bucket.Put(key, value)
+		})
+	})
+	for _, name := range buckets {
+		if err == nil {
+			err = copyBucket(from.Bucket(name), to, append(path[:len(path):len(path)], name), same)
+		}
+	}
+	return err
 }
 
 // add puts the images of one archive into the store.

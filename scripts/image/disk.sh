@@ -1,0 +1,105 @@
+# shellcheck shell=bash
+# The disk that a machine starts from by its firmware: one EFI file with kernel and initramfs, and the data partition.
+# Sourced by image.sh.
+
+# Fixed, so that the same sources make the same disk.
+DISK_UUID=6b696f73-0000-4000-8000-00000000001
+DATA_UUID=6b696f73-0000-4000-8000-000000000002
+FAT_SERIAL=6b696f73
+# MiB of the EFI system partition: room for a second file while the first is replaced.
+ESP_SIZE=256
+# MiB of the data partition beyond what is in it; it grows on the first boot.
+DATA_ROOM=64
+
+# fetch_efi PIN: the stub that starts the kernel, and ukify, into ./tree.
+fetch_efi() {
+    local pin=$1 name version
+    own_apt "$(awk '$1 == "suite" { print $2 }' "$pin")"
+    while read -r name version; do
+        case $name in '' | '#'* | suite) continue ;; esac
+        fetch_package "$name" "$version"
+    done <"$pin"
+    rm -rf apt debs
+}
+
+# set_epoch: the time of everything in the image, SOURCE_DATE_EPOCH (reproducible-builds.org) or of the last commit.
+set_epoch() {
+    SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$REPO" log -1 --format=%ct 2>/dev/null || echo 1)}
+    [[ $SOURCE_DATE_EPOCH =~ ^[0-9]{1,10}$ ]] || die "SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH: not a number of seconds" 2
+    export SOURCE_DATE_EPOCH TZ=UTC
+}
+
+# as_of_epoch PATH: sets the times of all files there.
+as_of_epoch() { find "$1" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +; }
+
+# write_uki EFI FILE: one EFI file of kernel, initramfs and command line.
+write_uki() {
+    local efi=$1 out=$2 own=()
+    [ -z "$SIGN_KEY" ] || own=(--secureboot-private-key "$SIGN_KEY" --secureboot-certificate "$SIGN_CERT")
+    /usr/bin/python3 "$efi/tree/usr/bin/ukify" build --efi-arch "$EFI_ARCH" --linux "$KERNEL" --initrd "$INITRD" --uname "$RELEASE" \
+        --stub "$efi/tree/usr/lib/systemd/boot/efi/linux$EFI_ARCH.efi.stub" --os-release "@$IMAGE/root/usr/lib/os-release" \
+        --cmdline "$BOOT_CONSOLE$KERNEL_LINE gpt" --output "$out" "${own[@]}"
+}
+
+# write_esp FILE EFI-FILE: the EFI system partition, whose only program firmware starts by itself.
+write_esp() {
+    local tree=esp name=BOOT${EFI_ARCH^^}.EFI
+    mkdir -p "$tree/EFI/BOOT"
+    mv "$2" "$tree/EFI/BOOT/$name"
+    as_of_epoch "$tree"
+    truncate -s "${ESP_SIZE}M" "$1"
+    mformat -i "$1" -F -v KIOS-EFI -N "$FAT_SERIAL" ::
+    mcopy -s -m -i "$1" "$tree/EFI" :: || { echo "kernel and initramfs do not fit into $ESP_SIZE MiB"; return 1; }
+    rm -r "$tree"
+}
+
+# write_data: the data partition, data.ext4. What a new machine runs is in the root, from where init plants it; pods and images of one's
+# own are in the partition.
+write_data() {
+    local size=$DATA_ROOM from=()
+    if [ -n "$OWN_PODS" ]; then
+        seed_tree "$MANIFESTS" "$POD_IMAGES"/*.tar ${IMAGES[@]+"${IMAGES[@]}"}
+        as_of_epoch data
+        size=$((size + $(du -sm data | cut -f1) * 5 / 4))
+        from=(-d data)
+    fi
+    truncate -s "${size}M" data.ext4
+    export E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH
+    mkfs.ext4 -q -F -L kios-data -U "$DATA_UUID" -m 0 "${from[@]}" -E "hash_seed=$DATA_UUID,root_owner=0:0,lazy_itable_init=0" data.ext4
+    [ -z "$OWN_PODS" ] || [ "$(id -u)" = 0 ] || own_by_root
+    rm -rf data
+}
+
+# write_disk EFI: disk.img in the current directory.
+write_disk() {
+    local size
+    write_uki "$1" uki.efi
+    write_esp esp.fat uki.efi
+    write_data
+    size=$(($(stat -c %s data.ext4) >> 20))
+    # 1 MiB before and behind: alignment, and the partition table twice.
+    truncate -s $((1 + ESP_SIZE + size + 1))M disk.img
+    sfdisk -q disk.img <<EOF
+label: gpt
+label-id: ${DISK_UUID}0
+first-lba: 2048
+start=1MiB, size=${ESP_SIZE}MiB, type=uefi, name=kios-efi, uuid=${DISK_UUID}1
+start=$((1 + ESP_SIZE))MiB, size=${size}MiB, type=linux, name=kios-data, uuid=${DISK_UUID}2
+EOF
+    dd if=esp.fat of=disk.img bs=1M seek=1 conv=notrunc,sparse status=none
+    dd if=data.ext4 of=disk.img bs=1M seek=$((1 + ESP_SIZE)) conv=notrunc,sparse status=none
+    rm esp.fat data.ext4
+}
+
+# get_disk FILE: makes it.
+get_disk() {
+    local dir
+    cached efi "$(hash_of "$IMAGE/pins/efi" "=$ARCH")" "EFI stub and ukify of Debian" fetch_efi "$IMAGE/pins/efi"
+    dir=$(mktemp -d "$CACHE/disk.XXXXXX")
+    # shellcheck disable=SC2064
+    trap "stop_build; rm -rf '$dir'" EXIT
+    say "building: $1"
+    mkdir "$dir/disk"
+    build "$dir/disk" "$1" write_disk "$REPLY"
+    mv "$dir/disk/disk.img" "$1.new" && mv "$1.new" "$1"
+}
