@@ -13,7 +13,7 @@ mod kinds;
 mod trouble;
 
 pub use data::*;
-pub use kinds::{Input, Modules, Mount, Need, Service, Watch};
+pub use kinds::{Input, Modules, Mount, Need, Service, Watch, number};
 use kinds::{degraded, fatal};
 pub use trouble::*;
 

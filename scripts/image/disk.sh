@@ -86,6 +86,8 @@ first-lba: 2048
 start=1MiB, size=${ESP_SIZE}MiB, type=uefi, name=kios-efi, uuid=${DISK_UUID}1
 start=$((1 + ESP_SIZE))MiB, size=${size}MiB, type=linux, name=kios-data, uuid=${DISK_UUID}2
 EOF
+    # As long as a disk may be, in the entry that guards the table from old programs: it stays right when the disk is larger.
+    printf '\377\377\377\377' | dd of=disk.img bs=1 seek=458 conv=notrunc status=none
     dd if=esp.fat of=disk.img bs=1M seek=1 conv=notrunc,sparse status=none
     dd if=data.ext4 of=disk.img bs=1M seek=$((1 + ESP_SIZE)) conv=notrunc,sparse status=none
     rm esp.fat data.ext4

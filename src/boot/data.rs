@@ -8,8 +8,8 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, unlinkat};
 use rustix::io::{Errno, pread, read};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount as mount_at, mount_bind, mount_change, unmount};
 
-use super::formats::{Ext4, SUPERBLOCK_AT, device_names, ext4_label, partition_name, whole_lines};
-use super::{Step, directory, seed};
+use super::formats::{Ext4, SUPERBLOCK_AT, device_names, ext4_label, uevent, whole_lines};
+use super::{Step, directory, partition, seed};
 use crate::error::{During, Error, Result};
 use crate::sys::fd::Fd;
 use crate::sys::text::{Path, t};
@@ -51,6 +51,9 @@ pub fn mount(step: &mut Step, disk: &mut Option<Disk>) -> Result<()> {
 
 fn mount_disk(step: &mut Step) -> Result<Disk> {
     let path = find_in_time()?;
+    step.check(
+        partition::grow(path.get().to_bytes().strip_prefix(b"/dev/").unwrap_or(&[])).during(c"grow data partition"),
+    );
     let device = file::open(CWD, path.get(), OFlags::RDONLY).during(c"open data disk")?;
     if superblock(&device).is_some_and(|ext4| ext4.is_shared) {
         return Err(Error::new(c"data disk with multiple mount protection", Errno::OPNOTSUPP));
@@ -150,14 +153,15 @@ fn find() -> Result<Path> {
 /// Whether the device is a partition of that name, or an ext4 file system of that label.
 fn carries_label(name: &[u8]) -> bool {
     let mut bytes = [0; 512];
-    if partition_name(start(&[b"/sys/class/block/", name, b"/uevent"], 0, &mut bytes)) == Some(plan::DATA_LABEL) {
+    let text = start(&[b"/sys/class/block/", name, b"/uevent"], 0, &mut bytes);
+    if uevent(text, b"PARTNAME=") == Some(plan::DATA_LABEL) {
         return true;
     }
     ext4_label(start(&[b"/dev/", name], SUPERBLOCK_AT, &mut bytes)) == Some(plan::DATA_LABEL)
 }
 
 /// What can be read of a file from `at` on; nothing where it cannot.
-fn start<'a>(path: &[&[u8]], at: u64, bytes: &'a mut [u8; 512]) -> &'a [u8] {
+pub fn start<'a>(path: &[&[u8]], at: u64, bytes: &'a mut [u8; 512]) -> &'a [u8] {
     let mut joined = Path::new();
     joined.set(path);
     let got = file::open(CWD, joined.get(), OFlags::RDONLY | OFlags::NONBLOCK)

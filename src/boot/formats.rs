@@ -62,9 +62,9 @@ impl Ext4 {
     }
 }
 
-/// The value of `PARTNAME` in a block device's uevent file, if it has one.
-pub fn partition_name(uevent: &[u8]) -> Option<&[u8]> {
-    uevent.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"PARTNAME="))
+/// The value of a key in a device's uevent file, if it has one; `key` has its `=`.
+pub fn uevent<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+    text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(key))
 }
 
 /// The names in a module list: its lines that are not empty.
@@ -165,10 +165,12 @@ mod tests {
     }
 
     #[test]
-    fn partition_name_is_one_whole_line() {
-        assert_eq!(partition_name(b"MAJOR=254\nDEVNAME=vda2\nPARTN=2\nPARTNAME=kios-data\n"), Some(&b"kios-data"[..]));
-        assert_eq!(partition_name(b"DEVNAME=vda\nDEVTYPE=disk\n"), None);
-        assert_eq!(partition_name(b"XPARTNAME=kios-data\n"), None);
+    fn uevent_has_whole_lines() {
+        let text = b"MAJOR=254\nDEVNAME=vda2\nPARTN=2\nPARTNAME=kios-data\n";
+        assert_eq!(uevent(text, b"PARTNAME="), Some(&b"kios-data"[..]));
+        assert_eq!(uevent(text, b"PARTN="), Some(&b"2"[..]));
+        assert_eq!(uevent(b"DEVNAME=vda\nDEVTYPE=disk\n", b"PARTNAME="), None);
+        assert_eq!(uevent(b"XPARTNAME=kios-data\n", b"PARTNAME="), None);
     }
 
     #[test]
@@ -213,7 +215,7 @@ mod tests {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             let _ = (erofs_bytes(&bytes), Ext4::of(&bytes).and_then(|ext4| ext4.growth(u64::MAX)));
-            let _ = partition_name(&bytes);
+            let _ = uevent(&bytes, b"PARTNAME=");
             prop_assert!(entries(&bytes).count() <= bytes.len());
             prop_assert!(device_names(&bytes).all(|name| !name.contains(&b'\n')));
             prop_assert!(ext4_label(&bytes).is_none_or(|label| label.len() <= 16));

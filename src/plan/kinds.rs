@@ -84,10 +84,10 @@ pub struct Input {
 }
 
 /// The number that these digits are.
-pub(super) const fn number(mut digits: &[u8]) -> u64 {
-    let mut number = 0;
+pub const fn number(mut digits: &[u8]) -> u64 {
+    let mut number = 0u64;
     while let [digit, rest @ ..] = digits {
-        number = number * 10 + (*digit - b'0') as u64;
+        number = number.wrapping_mul(10).wrapping_add(digit.wrapping_sub(b'0') as u64);
         digits = rest;
     }
     number

@@ -1,9 +1,10 @@
 //! Block devices and ext4.
 
 use linux_raw_sys::general::{__NR_fanotify_init, __NR_fanotify_mark};
-use linux_raw_sys::ioctl::BLKGETSIZE64;
+use linux_raw_sys::ioctl::{BLKGETSIZE64, BLKPG, BLKSSZGET};
 use rustix::fd::AsRawFd;
 use rustix::io::Result;
+use static_assertions::const_assert_eq;
 
 use super::arch::syscall;
 use super::fd::Fd;
@@ -18,6 +19,48 @@ pub fn bytes(device: &Fd) -> Result<u64> {
     // SAFETY: it writes a 64-bit number.
     unsafe { ioctl(device, BLKGETSIZE64, &mut bytes) }?;
     Ok(bytes)
+}
+
+/// Bytes of its sectors. Errors: ENOTTY.
+pub fn sector(device: &Fd) -> Result<u64> {
+    let mut bytes = 0u32;
+    // SAFETY: it writes an int.
+    unsafe { ioctl(device, BLKSSZGET, &mut bytes) }?;
+    Ok(bytes.into())
+}
+
+/// linux/blkpg.h.
+const BLKPG_RESIZE_PARTITION: i32 = 3;
+
+/// `struct blkpg_partition`, but for two names that this request does not look at: bytes.
+#[repr(C)]
+struct Partition {
+    start: u64,
+    length: u64,
+    number: i32,
+    names: [u8; 128],
+}
+
+const PARTITION_BYTES: i32 = 152;
+const_assert_eq!(size_of::<Partition>(), PARTITION_BYTES as usize);
+
+/// `struct blkpg_ioctl_arg`.
+#[repr(C)]
+struct Request<'a> {
+    what: i32,
+    flags: i32,
+    length: i32,
+    partition: &'a Partition,
+}
+
+/// Tells the kernel how long partition `number` of a disk is, in bytes. Errors: EBUSY for two that overlap; ENXIO for none.
+pub fn resize_partition(disk: &Fd, number: u64, start: u64, length: u64) -> Result<()> {
+    let number = i32::try_from(number).unwrap_or(0);
+    let partition = Partition { start, length, number, names: [0; 128] };
+    let mut request =
+        Request { what: BLKPG_RESIZE_PARTITION, flags: 0, length: PARTITION_BYTES, partition: &partition };
+    // SAFETY: it reads the two structs, which outlive the call.
+    unsafe { ioctl(disk, BLKPG, &mut request) }
 }
 
 /// Has the mounted ext4 file system of which `root` is a directory grow to that many blocks; already made ones change nothing.
