@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # The root file system of the node: a tree of files, then root.erofs. Sourced by boot.sh.
 
-# More than this and the machine's memory pays for it: the image stays in RAM.
-ROOT_LIMIT=75000000
+# More than this and the machine's memory pays for it: the image stays in RAM. By the kernel's flavour, whose drivers are in it.
+declare -A ROOT_LIMIT=([cloud]=75000000 [full]=80000000)
 ROOT_UUID=6b696f73-0000-4000-8000-000000000001
 
 # root_tree: everything but init, into ./tree. There is no shell in it and no busybox: a root
@@ -65,7 +65,7 @@ root_erofs() {
     mkfs.erofs -zlz4hc,9 -C65536 -Eztailpacking -T0 -U "$ROOT_UUID" --all-root --quiet root.erofs tree
     rm -rf tree
     size=$(stat -c %s root.erofs)
-    [ "$size" -le "$ROOT_LIMIT" ] || { echo "root.erofs has $size bytes, more than $ROOT_LIMIT"; return 1; }
+    [ "$size" -le "${ROOT_LIMIT[$FLAVOUR]}" ] || { echo "root.erofs has $size bytes, more than ${ROOT_LIMIT[$FLAVOUR]}"; return 1; }
 }
 
 # get_root sets TREE (files without init) and ROOT (root.erofs).

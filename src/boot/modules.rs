@@ -87,6 +87,8 @@ fn load(modules: &Modules) -> Result<Count> {
         match module.and_then(|file| finit_module(&file, c"", 0)) {
             // Loaded before, or built in.
             Ok(()) | Err(Errno::EXIST) => count.loaded += 1,
+            // A driver that found none of its devices.
+            Err(Errno::NODEV) => {}
             Err(errno) => {
                 count.errno.get_or_insert(errno);
                 report::failed(name, errno);
