@@ -42,7 +42,7 @@ while [ $# -gt 0 ]; do
             ;;
         --sign)
             [ $# -ge 3 ] || wrong "$1 needs a key and a certificate"
-            SIGN_KEY=$(realpath "$2") SIGN_CERT=$(realpath "$3")
+            SIGN_KEY=$(realpath -m "$2") SIGN_CERT=$(realpath -m "$3")
             for file in "$SIGN_KEY" "$SIGN_CERT"; do [ -r "$file" ] || wrong "--sign $file: cannot be read"; done
             shift 2
             ;;
@@ -52,8 +52,8 @@ while [ $# -gt 0 ]; do
                 --out) OUT=$2 ;;
                 --arch) set_arch "$2" || wrong "--arch $2: neither x86_64 nor aarch64" ;;
                 --kernel) FLAVOUR=$2 ;;
-                --manifests) MANIFESTS=$(realpath "$2") OWN_PODS=1 ;;
-                --images) IMAGES+=("$(realpath "$2")") OWN_PODS=1 ;;
+                --manifests) MANIFESTS=$(realpath -m "$2") OWN_PODS=1 ;;
+                --images) IMAGES+=("$(realpath -m "$2")") OWN_PODS=1 ;;
             esac
             shift
             ;;

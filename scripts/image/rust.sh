@@ -27,7 +27,7 @@ rust_needs() {
 get_rust() {
     local wanted have
     wanted=$(rust_wanted)
-    have=$(rustc --version | awk '{ print $2 }')
+    have=$(rustc --version 2>/dev/null | awk '{ print $2 }') || have=none
     [ "$(printf '%s\n' "$wanted" "$have" | sort -V | head -n 1)" = "$wanted" ] ||
         die "Rust $wanted or newer is needed to build init, this is $have: https://rustup.rs"
     [ ! -d "$(rustc --print target-libdir --target "$TARGET")" ] || return 0

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::arch::{static_flags, target_of};
+use crate::disk::{check_first_boot, enlarge, image};
 use crate::ending::check_clean;
-use crate::gate::{Scenario, scenario};
+use crate::gate::{ROOM, Scenario, scenario};
 use crate::image::{cargo, manifests, new_disk, run};
 use crate::lines::{check_boot, power_off};
 use crate::processes;
@@ -65,6 +66,18 @@ fn aarch64_board() {
         power_off(scenario, &mut vm);
         check_clean(&card);
         fs::remove_file(&card).unwrap();
+    });
+}
+
+#[test]
+fn aarch64_image() {
+    scenario("aarch64_image", ROOM, |scenario| {
+        let disk = image("aarch64.disk", &["--arch", ARCH]);
+        enlarge(&disk);
+        let mut vm = boot(scenario).option("--arch", ARCH).option("--image", &disk).start();
+        check_first_boot(scenario, &mut vm, &disk);
+        power_off(scenario, &mut vm);
+        fs::remove_file(&disk).unwrap();
     });
 }
 

@@ -32,7 +32,7 @@ fn refuses(arguments: &[&str], status: i32, text: &str) {
 }
 
 /// Who says it.
-const SCRIPTS: [&str; 2] = ["boot.sh: ", "cluster.sh: "];
+const SCRIPTS: [&str; 3] = ["boot.sh: ", "cluster.sh: ", "image.sh: "];
 
 fn check_refused(arguments: &[&str], output: &Output, status: i32, text: &str) {
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -45,6 +45,10 @@ fn check_refused(arguments: &[&str], output: &Output, status: i32, text: &str) {
 #[test]
 fn help_is_on_standard_output() {
     for option in ["--help", "-h"] {
+        let image = script("image.sh", &[option]);
+        let said = String::from_utf8(image.stdout).unwrap();
+        assert!(image.status.success() && image.stderr.is_empty() && said.starts_with("usage: scripts/image.sh"));
+        assert!(said.lines().all(|line| line.len() <= 100));
         let output = boot_sh(&[option]);
         let said = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(0));
@@ -56,6 +60,7 @@ fn help_is_on_standard_output() {
             "--data",
             "--join",
             "--address",
+            "--image",
             "--append",
             "--until",
             "--qmp",
@@ -94,6 +99,20 @@ fn mistakes_are_one_line() {
     refuses(&["--address", "10.0.2.17"], 2, "--address 10.0.2.17: neither 10.0.2.15 nor 10.0.2.16");
     refuses(&["--join", empty], 2, "no cluster there; scripts/cluster.sh");
     refuses(&["--build-only", "--join", file], 2, "--join with --build-only needs --data");
+    refuses(&["--image", "/nowhere"], 2, "--image /nowhere: no such file");
+    refuses(&["--image", file], 2, "not a disk of scripts/image.sh");
+    refuses(&["--image", file, "--data", "/nowhere"], 2, "--image goes with none of --manifests");
+    let image = |arguments: &[&str], text| check_refused(arguments, &script("image.sh", arguments), 2, text);
+    image(&["disk"], "unknown option disk");
+    image(&["--out"], "--out needs a value");
+    image(&["--out", empty], "a directory");
+    image(&["--out", "/nowhere/disk"], "its directory cannot be written");
+    image(&["--arch", "vax"], "--arch vax");
+    image(&["--kernel", "own"], "--kernel own: neither cloud nor full");
+    image(&["--sign", file], "--sign needs a key and a certificate");
+    image(&["--sign", file, "/nowhere"], "--sign /nowhere: cannot be read");
+    image(&["--manifests", "/nowhere"], "--manifests /nowhere: not a directory");
+    image(&["--images", file], "not a tar archive");
     let cluster = |arguments: &[&str], status, text| {
         check_refused(arguments, &script("cluster.sh", arguments), status, text);
     };
@@ -120,11 +139,11 @@ fn what_is_missing_is_one_line() {
     let cache = run("XDG_CACHE_HOME=/proc/nowhere $1 --build-only");
     check_refused(&["no cache"], &cache, 1, "/proc/nowhere/kios-init cannot be made; set XDG_CACHE_HOME");
     // All of the commands there are, without one, and without the places where boot.sh looks for it by itself.
-    let without = "mount -t tmpfs small $2; for dir in ${PATH//:/ }; do ln -s $dir/* $2/ 2>/dev/null; done; rm -f $2/$NAME; \
+    let without = "mount -t tmpfs small $2; cd $2; for dir in ${PATH//:/ }; do ln -s $dir/* . 2>/dev/null; done; rm -f $NAMES; \
         export XDG_CACHE_HOME=${XDG_CACHE_HOME:-$HOME/.cache}; PATH=$2 HOME=$2 $1 --build-only";
-    let cargo = run(&format!("NAME=cargo; {without}"));
-    check_refused(&["no cargo"], &cargo, 1, "cargo is needed to build init");
-    let go = run(&format!("NAME=go; [ ! -e /usr/local/go/bin ] || mount -t tmpfs none /usr/local/go/bin; {without}"));
+    let cargo = run(&format!("NAMES='cargo apt-get apt-cache'; {without}"));
+    check_refused(&["no cargo"], &cargo, 1, "Rust 1.88 or newer is needed to build init, and Debian has none");
+    let go = run(&format!("NAMES=go; [ ! -e /usr/local/go/bin ] || mount -t tmpfs none /usr/local/go/bin; {without}"));
     check_refused(&["no Go"], &go, 1, "is needed to build kubelet and containerd");
 }
 

@@ -10,6 +10,7 @@ mod attack;
 mod cli;
 mod cluster;
 mod crash;
+mod disk;
 mod ending;
 mod fatal;
 mod gate;
