@@ -39,7 +39,7 @@ wrong() { die "$1 (--help says how)" 2; }
 max_len() {
     case $1 in
         dbus | modules) echo 4096 ;;
-        entries | kubeconfig | partitions) echo 2048 ;;
+        entries | gpt | kubeconfig | partitions) echo 2048 ;;
         frames) echo 9 ;;
         *) echo 512 ;;
     esac

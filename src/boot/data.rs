@@ -51,13 +51,12 @@ pub fn mount(step: &mut Step, disk: &mut Option<Disk>) -> Result<()> {
 
 fn mount_disk(step: &mut Step) -> Result<Disk> {
     let path = find_in_time()?;
-    step.check(
-        partition::grow(path.get().to_bytes().strip_prefix(b"/dev/").unwrap_or(&[])).during(c"grow data partition"),
-    );
     let device = file::open(CWD, path.get(), OFlags::RDONLY).during(c"open data disk")?;
     if superblock(&device).is_some_and(|ext4| ext4.is_shared) {
         return Err(Error::new(c"data disk with multiple mount protection", Errno::OPNOTSUPP));
     }
+    let name = path.get().to_bytes().strip_prefix(b"/dev/").unwrap_or(&[]);
+    step.check(partition::grow(name).during(c"grow data partition"));
     mount_at(path.get(), plan::DATA, plan::DATA_KIND, plan::DATA_FLAGS, plan::DATA_OPTIONS)
         .during(c"mount data disk")?;
     report::line().text(c"data disk ").path(path.get()).send();

@@ -1,8 +1,8 @@
 //! The partition table of a disk that has become larger than the table says, since an image was written to it: the data
-//! partition, which is the last, gets the rest (UEFI 2.10, 5.3, GUID partition table). Pure but for the disk, which is a trait.
+//! partition, which is the last, gets the rest (UEFI 2.10, 5.3, GUID partition table). Pure but for the disk, a trait.
 //!
-//! The copy at the disk's end is written first, then the one at its beginning. Where the power fails between, one of the two is
-//! whole: the kernel, told `gpt`, takes the good one, and so does this.
+//! The copy at the disk's end is written first. Of the one at its beginning two sectors change that lie side by side and go
+//! out together; should the power fail between these, firmware takes the copy, and writes the first one again.
 
 use core::num::NonZeroU64;
 use rustix::io::Result;
@@ -63,22 +63,14 @@ fn crc(mut crc: u32, bytes: &[u8]) -> u32 {
 struct Table([u8; BLOCK]);
 
 impl Table {
-    fn entries_at(&self) -> u64 {
-        u64_at(&self.0, 72)
-    }
-
     /// Bytes of the entries.
     fn entries(&self) -> u64 {
         u64::from(u32_at(&self.0, 80)) * ENTRY as u64
     }
 
+    /// The sector of the other copy's header.
     fn other(&self) -> u64 {
         u64_at(&self.0, 32)
-    }
-
-    /// Where they are, and their bytes.
-    fn place(&self, sector: NonZeroU64) -> (u64, u64) {
-        (self.entries_at().wrapping_mul(sector.get()), self.entries())
     }
 
     /// Its checksum: as if there were none in it.
@@ -94,11 +86,16 @@ impl Table {
         put_u32(&mut self.0, 16, sum);
     }
 
-    /// Whether it is a header, of sector `at`.
-    fn is_good(&self, at: u64) -> bool {
+    /// The checksum of the entries.
+    fn sum(&self) -> u32 {
+        u32_at(&self.0, 88)
+    }
+
+    /// Whether it is a header, and where the first one is.
+    fn is_good(&self) -> bool {
         self.0.starts_with(b"EFI PART")
             && u32_at(&self.0, 12) >= 92
-            && u64_at(&self.0, 24) == at
+            && (u64_at(&self.0, 24), u64_at(&self.0, 72)) == FIRST
             && u32_at(&self.0, 84) as usize == ENTRY
             && self.entries().is_multiple_of(BLOCK as u64)
             && (1..=ENTRIES * ENTRY as u64).contains(&self.entries())
@@ -109,7 +106,7 @@ impl Table {
 /// What is done with each block of entries: its place among them, and itself.
 type Each<'a, D> = &'a mut dyn FnMut(&mut D, u64, &mut [u8; BLOCK]) -> Result<()>;
 
-/// Reads `length` bytes of entries from `from` on; the checksum of what `each` made of them.
+/// Reads the entries; the checksum of what `each` made of them.
 fn walk<D: Disk>(disk: &mut D, (from, length): (u64, u64), each: Each<'_, D>) -> Result<u32> {
     let (mut sum, mut block, mut at) = (!0, [0; BLOCK], 0);
     while at < length {
@@ -121,52 +118,54 @@ fn walk<D: Disk>(disk: &mut D, (from, length): (u64, u64), each: Each<'_, D>) ->
     Ok(!sum)
 }
 
-/// Reads the table in sector `at`; whether it is whole.
-fn read<D: Disk>(disk: &mut D, sector: NonZeroU64, at: u64, table: &mut Table) -> Result<bool> {
-    disk.read(at.wrapping_mul(sector.get()), &mut table.0)?;
-    Ok(table.is_good(at) && walk(disk, table.place(sector), &mut |_, _, _| Ok(()))? == u32_at(&table.0, 88))
+/// The entries of a block that are used, with the sectors where they begin and end.
+fn used(block: &mut [u8; BLOCK]) -> impl Iterator<Item = (&mut [u8; ENTRY], u64, u64)> {
+    let entries = block.as_chunks_mut::<ENTRY>().0.iter_mut().filter(|entry| !entry.starts_with(&[0; 16]));
+    entries.map(|entry| {
+        let (begin, end) = (u64_at(entry, 32), u64_at(entry, 40));
+        (entry, begin, end)
+    })
 }
 
 /// Grows the partition that begins at `start` to the end of the disk, which has `bytes` in sectors of `sector`; its bytes
-/// then. None where the table is no GPT, is that long already, or has another partition behind. Errors: of the disk.
+/// then. None where the table is no whole GPT, knows the disk's end, or has another partition behind. Errors: of the disk.
 pub fn grow<D: Disk>(disk: &mut D, sector: NonZeroU64, bytes: u64, start: u64) -> Result<Option<u64>> {
     let Some(last) = (bytes / sector).checked_sub(1) else { return Ok(None) };
+    let at = |sectors: u64| sectors.wrapping_mul(sector.get());
     let mut table = Table([0; BLOCK]);
-    if read(disk, sector, FIRST.0, &mut table)? {
-        if table.other() == last || table.entries_at() != FIRST.1 {
-            return Ok(None);
-        }
-    } else if !read(disk, sector, last, &mut table)? {
+    disk.read(at(FIRST.0), &mut table.0)?;
+    if !table.is_good() || table.other() >= last {
         return Ok(None);
     }
-    let place = table.place(sector);
-    // All entries are of as many bytes as a few sectors have.
-    let Some(entries) = last.checked_sub((place.1 - 1) / sector + 1) else { return Ok(None) };
-    let end = entries.saturating_mul(sector.get()) / ALIGN * ALIGN;
-    let begin = |entry: &[u8; ENTRY]| u64_at(entry, 32).saturating_mul(sector.get());
+    let place = (at(FIRST.1), table.entries());
+    // Whole sectors.
+    let entries = last.saturating_sub((place.1 - 1) / sector + 1);
+    let end = at(entries) / ALIGN * ALIGN;
     let (mut found, mut alone) = (false, end > start);
-    walk(disk, place, &mut |_, _, block| {
-        for entry in block.as_chunks::<ENTRY>().0.iter().filter(|entry| !entry.starts_with(&[0; 16])) {
-            found |= begin(entry) == start;
-            alone &= begin(entry) <= start;
+    let sum = walk(disk, place, &mut |_, _, block| {
+        for (_, begin, ends) in used(block) {
+            found |= at(begin) == start && at(ends.wrapping_add(1)) < end;
+            alone &= at(begin) <= start;
         }
         Ok(())
     })?;
-    if !found || !alone {
+    if sum != table.sum() || !found || !alone {
         return Ok(None);
     }
-    for (at, other, entries_at) in [(last, FIRST.0, entries), (FIRST.0, last, FIRST.1)] {
-        let sum = walk(disk, place, &mut |disk, at, block| {
-            for entry in block.as_chunks_mut::<ENTRY>().0.iter_mut().filter(|entry| begin(entry) == start) {
-                put(entry, 40, end / sector - 1);
+    for (own, other, entries_at) in [(last, FIRST.0, entries), (FIRST.0, last, FIRST.1)] {
+        let sum = walk(disk, place, &mut |disk, from, block| {
+            let mut changed = own == last;
+            for (entry, ..) in used(block).filter(|(_, begin, _)| at(*begin) == start) {
+                put(entry, 40, (end / sector).wrapping_sub(1));
+                changed = true;
             }
-            disk.write(entries_at.wrapping_mul(sector.get()).wrapping_add(at), block)
+            if changed { disk.write(at(entries_at).wrapping_add(from), block) } else { Ok(()) }
         })?;
-        for (place, value) in [(24, at), (32, other), (48, entries - 1), (72, entries_at)] {
+        for (place, value) in [(24, own), (32, other), (48, entries.wrapping_sub(1)), (72, entries_at)] {
             put(&mut table.0, place, value);
         }
         table.seal(sum);
-        disk.write(at.wrapping_mul(sector.get()), &table.0)?;
+        disk.write(at(own), &table.0)?;
         disk.flush()?;
     }
     Ok(Some(end - start))
@@ -194,7 +193,8 @@ mod tests {
         fn write(&mut self, at: u64, block: &[u8; BLOCK]) -> Result<()> {
             self.writes = self.writes.checked_sub(1).ok_or(rustix::io::Errno::IO)?;
             let at = usize::try_from(at).unwrap();
-            self.bytes[at..at + BLOCK].copy_from_slice(block);
+            let to = self.bytes.get_mut(at..at.saturating_add(BLOCK)).ok_or(rustix::io::Errno::IO)?;
+            to.copy_from_slice(block);
             Ok(())
         }
 
@@ -264,37 +264,62 @@ mod tests {
         }
     }
 
+    /// Whether the copy whose header is in sector `at` is whole.
+    fn is_whole(disk: &Memory, at: u64) -> bool {
+        let mut disk = disk.clone();
+        let mut table = Table([0; BLOCK]);
+        disk.read(at * 512, &mut table.0).unwrap();
+        let entries = (u64_at(&table.0, 72) * 512, table.entries());
+        table.0.starts_with(b"EFI PART")
+            && table.crc() == u32_at(&table.0, 16)
+            && walk(&mut disk, entries, &mut |_, _, _| Ok(())) == Ok(table.sum())
+    }
+
     #[test]
     fn power_may_fail_at_each_write() {
         let mut small = disk(512, 6, TWO);
         small.bytes.resize(usize::try_from(16 * MIB).unwrap(), 0);
         let mut large = small.clone();
         grown(&mut large, 512, 3).unwrap();
-        let mut writes = 0;
-        loop {
+        let all = 128 * ENTRY / BLOCK + 1 + 2;
+        for writes in 0..=all {
             let mut cut = small.clone();
             cut.writes = writes;
-            let done = grown(&mut cut, 512, 3).is_ok();
+            assert_eq!(grown(&mut cut, 512, 3).is_ok(), writes == all, "{writes}");
             cut.writes = usize::MAX;
-            // What the kernel goes by: the first copy, or the one at the end.
-            let sector = NonZeroU64::new(512).unwrap();
             let last = cut.bytes.len() as u64 / 512 - 1;
-            let whole = [1, last].map(|at| read(&mut cut, sector, at, &mut Table([0; BLOCK])).unwrap());
-            assert!(whole.contains(&true), "no table after {writes} writes");
-            assert_eq!(grown(&mut cut, 512, 3).is_ok_and(|length| length.is_some()), !done);
-            assert!(cut.bytes == large.bytes, "after {writes} writes");
-            if done {
-                break;
+            // Within the two sectors that go out together, the copy is what there is.
+            assert_eq!([1, last].map(|at| is_whole(&cut, at)), [writes != all - 1, writes >= all - 2], "{writes}");
+            if writes < all - 1 {
+                assert_eq!(grown(&mut cut, 512, 3), Ok(Some(12 * MIB)));
+                assert!(cut.bytes == large.bytes, "after {writes} writes");
             }
-            writes += 1;
         }
-        assert_eq!(writes, 2 * (128 * ENTRY / BLOCK + 1));
+    }
+
+    #[test]
+    fn nothing_becomes_shorter() {
+        // Its end is that of the disk to the sector, as other tools make it.
+        let mut odd = disk(512, 6, &[(1, 5)]);
+        let end = 6 * MIB / 512 - 34;
+        put(&mut odd.bytes, 1024 + 40, end);
+        let sum = walk(&mut odd.clone(), (1024, 128 * ENTRY as u64), &mut |_, _, _| Ok(())).unwrap();
+        let mut header = Table([0; BLOCK]);
+        odd.read(512, &mut header.0).unwrap();
+        header.seal(sum);
+        odd.write(512, &header.0).unwrap();
+        for (bytes, expected) in [(6 * MIB + 512 * 20, None), (5 * MIB, None), (8 * MIB, Some(6 * MIB))] {
+            let mut other = odd.clone();
+            other.bytes.resize(usize::try_from(bytes).unwrap(), 0);
+            assert!(is_whole(&other, 1));
+            assert_eq!(grown(&mut other, 512, 1), Ok(expected), "{bytes}");
+        }
     }
 
     #[test]
     fn what_is_no_table_is_left_alone() {
         let good = disk(512, 6, TWO);
-        for (at, value) in [(512, 0), (512 + 16, 1), (1024 + 40, 1), (512 + 84, 1)] {
+        for (at, value) in [(512, 0), (512 + 16, 1), (1024 + 40, 1), (512 + 84, 1), (512 + 72, 3), (512 + 24, 2)] {
             let mut bad = good.clone();
             bad.bytes.resize(usize::try_from(16 * MIB).unwrap(), 0);
             bad.bytes[at] = value;
@@ -302,25 +327,33 @@ mod tests {
             assert_eq!(grown(&mut bad, 512, 3), Ok(None), "{at}");
         }
         let mut tiny = Memory { bytes: vec![0; BLOCK], writes: 0 };
-        assert!(grown(&mut tiny, 4096, 3).is_ok_and(|length| length.is_none()));
+        assert_eq!(grown(&mut tiny, 4096, 3), Ok(None));
     }
 
     proptest! {
         #[test]
-        fn no_header_panics(header in proptest::collection::vec(any::<u8>(), 92), last in 0u64..4000) {
+        fn no_table_panics(
+            header in proptest::collection::vec(any::<u8>(), 92),
+            entries in proptest::collection::vec(any::<u8>(), BLOCK),
+            last in any::<u64>(),
+            start in any::<u64>(),
+        ) {
             let mut disk = disk(512, 2, &[]);
             let mut table = Table([0; BLOCK]);
             table.0[..92].copy_from_slice(&header);
             table.0[..8].copy_from_slice(b"EFI PART");
-            put(&mut table.0, 24, 1);
+            for (place, value) in [(24, 1), (72, 2)] {
+                put(&mut table.0, place, value);
+            }
             for (place, value) in [(12, 92), (80, 4), (84, 128)] {
                 put_u32(&mut table.0, place, value);
             }
-            // As good as it can be: that of the entries is any.
-            let sum = table.crc();
-            put_u32(&mut table.0, 16, sum);
+            disk.bytes[1024..1024 + BLOCK].copy_from_slice(&entries);
+            table.seal(!crc(!0, &entries));
             disk.bytes[BLOCK..2 * BLOCK].copy_from_slice(&table.0);
-            let _ = grow(&mut disk, NonZeroU64::new(512).unwrap(), last * 512, MIB);
+            for (last, start) in [(last, start), (last % 4000 * 512, MIB), (1 << 40, u64_at(&entries, 32).wrapping_mul(512))] {
+                let _ = grow(&mut disk.clone(), NonZeroU64::new(512).unwrap(), last, start);
+            }
         }
     }
 }

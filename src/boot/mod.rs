@@ -7,7 +7,7 @@ mod cgroups;
 mod console;
 mod data;
 pub mod formats;
-mod gpt;
+pub mod gpt;
 mod identity;
 pub mod inputs;
 mod isolation;

@@ -7,7 +7,7 @@ use rustix::io::{Errno, Result, pread, pwrite};
 use super::data::start;
 use super::formats::uevent;
 use super::gpt::{self, BLOCK};
-use crate::plan::number;
+use crate::plan::{self, number};
 use crate::sys::fd::Fd;
 use crate::sys::text::Path;
 use crate::sys::{disk, file};
@@ -26,11 +26,13 @@ impl gpt::Disk for Fd {
     }
 }
 
-/// Grows the partition that is the block device `name` to the end of its disk, where that has become larger; a device that is no
-/// partition stays. Errors: of reading and writing the disk, and of the ioctls.
+/// Grows the block device `name` to the end of its disk, where that has become larger than its GPT says and the device is
+/// the partition of that name. Errors: of reading and writing the disk, and of the ioctls.
 pub fn grow(name: &[u8]) -> Result<()> {
     let (mut text, mut path) = ([0; 512], Path::new());
-    let Some(part) = uevent(start(&[b"/sys/class/block/", name, b"/uevent"], 0, &mut text), b"PARTN=") else {
+    let own = start(&[b"/sys/class/block/", name, b"/uevent"], 0, &mut text);
+    // A name has only one that the kernel took from a GPT.
+    let (Some(plan::DATA_LABEL), Some(part)) = (uevent(own, b"PARTNAME="), uevent(own, b"PARTN=")) else {
         return Ok(());
     };
     let part = number(part);
@@ -39,7 +41,11 @@ pub fn grow(name: &[u8]) -> Result<()> {
     // The link there leads below the disk's directory.
     let disk = uevent(start(&[b"/sys/class/block/", name, b"/../uevent"], 0, &mut text), b"DEVNAME=");
     path.set(&[b"/dev/", disk.unwrap_or(&[])]);
-    let mut disk = file::open(CWD, path.get(), OFlags::RDWR)?;
+    let mut disk = match file::open(CWD, path.get(), OFlags::RDWR) {
+        // It cannot be written.
+        Err(Errno::ROFS | Errno::ACCESS) => return Ok(()),
+        opened => opened?,
+    };
     let size = NonZeroU64::new(disk::sector(&disk)?).ok_or(Errno::INVAL)?;
     let bytes = disk::bytes(&disk)?;
     match gpt::grow(&mut disk, size, bytes, begin)? {
