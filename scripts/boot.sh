@@ -23,7 +23,7 @@ a second one kills the machine.
                      bootstrap kubeconfig, which goes on the data disk. What the node says to
                      10.0.2.100:6443 goes to port 6443 of this machine, or of that cluster
   --address ADDRESS  of the node in QEMU's network (10.0.2.15); a cluster's second node is 10.0.2.16
-  --image FILE       a disk of scripts/image.sh, by its own firmware; nothing is built, and what the
+  --image FILE       a disk of scripts/image.sh, by its firmware; nothing is built, and what the
                      machine writes stays in FILE
   --append "ARGS"    further arguments on the kernel's command line
   --memory MIB       memory of the machine (1500)
@@ -126,7 +126,7 @@ if [ -n "$IMAGE_FILE" ]; then
     check_packages
     mkdir -p "$CACHE"
     # Looked at by a kernel of its own.
-    [ "$ACCEL" = tcg ] || [ ! -e /dev/kvm ] || get_debian
+    [ "$ACCEL" = tcg ] || [ ! -e /dev/kvm ] || is_foreign || get_debian
     HOW=$(pick_accel "$ACCEL")
     say "starting QEMU ($HOW)"
     run_node "$HOW" "$IMAGE_FILE" cache=writeback

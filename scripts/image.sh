@@ -20,7 +20,7 @@ boot. Write it to a disk (dd, or a flash tool), or boot it by scripts/boot.sh --
   --kernel FLAVOUR   Debian's kernel for machines of all kinds (full), or for virtual ones (cloud)
   --manifests DIR    static pods to run instead of the two of the demonstration
   --images FILE.tar  one more image archive (OCI or docker save) for the pods; repeatable
-  --sign KEY CERT    signs for Secure Boot: an RSA key and its certificate, PEM, as sbsign(1) has them
+  --sign KEY CERT    signs for Secure Boot: an RSA key and its certificate, PEM (sbsign(1))
 
 The same sources make the same disk, byte for byte; a signature has its time in it.
 
@@ -65,7 +65,7 @@ case $FLAVOUR in cloud | full) ;; *) wrong "--kernel $FLAVOUR: neither cloud nor
 check_manifests "$MANIFESTS"
 for archive in ${IMAGES[@]+"${IMAGES[@]}"}; do check_archive "$archive"; done
 OUT=${OUT:-kios-$ARCH.img}
-[ ! -d "$OUT" ] || wrong "--out $OUT: a directory"
+[ ! -e "$OUT" ] || [ -f "$OUT" ] || wrong "--out $OUT: not a file"
 [ -w "$(dirname "$OUT")" ] || wrong "--out $OUT: its directory cannot be written"
 
 HOST_NEEDS+="mformat mtools

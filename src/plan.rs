@@ -139,9 +139,10 @@ pub const KERNEL_FILES: &[(Text, Text)] = &[
     // With them the kernel holds back some 40 MB more (mm/khugepaged.c, set_recommended_min_free_kbytes), and what runs
     // takes more than it uses. Pods that want huge pages ask for those of hugetlbfs.
     (t(c"/sys/kernel/mm/transparent_hugepage/enabled"), t(c"never")),
-    // Root can no longer change the running kernel (kernel_lockdown(7)).
-    (t(c"/sys/kernel/security/lockdown"), t(c"integrity")),
 ];
+
+/// Root can no longer change the running kernel (kernel_lockdown(7)).
+pub const LOCKDOWN: (Text, Text) = (t(c"/sys/kernel/security/lockdown"), t(c"integrity"));
 
 /// Yama's strictest ptrace scope, for kernels without Landlock scoping.
 pub const PTRACE_SCOPE: &[u8] = b"kernel/yama/ptrace_scope=3\n";

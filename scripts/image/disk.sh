@@ -9,7 +9,7 @@ FAT_SERIAL=6b696f73
 # MiB of the EFI system partition: room for a second file while the first is replaced.
 ESP_SIZE=256
 # MiB of the data partition beyond what is in it; it grows on the first boot.
-DATA_ROOM=64
+DATA_ROOM=128
 
 # fetch_efi PIN: the stub that starts the kernel, and ukify, into ./tree.
 fetch_efi() {
@@ -38,7 +38,7 @@ write_uki() {
     [ -z "$SIGN_KEY" ] || own=(--secureboot-private-key "$SIGN_KEY" --secureboot-certificate "$SIGN_CERT")
     /usr/bin/python3 "$efi/tree/usr/bin/ukify" build --efi-arch "$EFI_ARCH" --linux "$KERNEL" --initrd "$INITRD" --uname "$RELEASE" \
         --stub "$efi/tree/usr/lib/systemd/boot/efi/linux$EFI_ARCH.efi.stub" --os-release "@$IMAGE/root/usr/lib/os-release" \
-        --cmdline "$BOOT_CONSOLE$KERNEL_LINE gpt" --output "$out" "${own[@]}"
+        --cmdline "$BOOT_CONSOLE$KERNEL_LINE" --output "$out" "${own[@]}" || return 1
 }
 
 # write_esp FILE EFI-FILE: the EFI system partition, whose only program firmware starts by itself.
@@ -65,8 +65,10 @@ write_data() {
     fi
     truncate -s "${size}M" data.ext4
     export E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH
-    mkfs.ext4 -q -F -L kios-data -U "$DATA_UUID" -m 0 "${from[@]}" -E "hash_seed=$DATA_UUID,root_owner=0:0,lazy_itable_init=0" data.ext4
-    [ -z "$OWN_PODS" ] || [ "$(id -u)" = 0 ] || own_by_root
+    # Of the blocks and inodes of a large disk, which it will be; and with room for the descriptors of 8 TiB.
+    mkfs.ext4 -q -F -T default -b 4096 -J size=32 -L kios-data -U "$DATA_UUID" -m 0 "${from[@]}" \
+        -E "hash_seed=$DATA_UUID,root_owner=0:0,lazy_itable_init=0,resize=$((8 << 28))" data.ext4
+    [ -z "$OWN_PODS" ] || settle_inodes "$SOURCE_DATE_EPOCH"
     rm -rf data
 }
 

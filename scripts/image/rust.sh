@@ -27,9 +27,9 @@ rust_needs() {
 get_rust() {
     local wanted have
     wanted=$(rust_wanted)
-    have=$(rustc --version 2>/dev/null | awk '{ print $2 }') || have=none
+    have=$(rustc --version 2>/dev/null | awk '{ print $2 }') || have=0
     [ "$(printf '%s\n' "$wanted" "$have" | sort -V | head -n 1)" = "$wanted" ] ||
-        die "Rust $wanted or newer is needed to build init, this is $have: https://rustup.rs"
+        die "Rust $wanted or newer is needed to build init, this is ${have/#0/none}: https://rustup.rs"
     [ ! -d "$(rustc --print target-libdir --target "$TARGET")" ] || return 0
     if command -v rustup >/dev/null; then
         say "adding Rust's $TARGET"
@@ -42,6 +42,8 @@ get_rust() {
 # debian_library: the core library of the very release that the installed compiler is.
 debian_library() {
     local package version
+    # It links by cross binutils alone; x86_64 needs a C compiler for that.
+    [ "$ARCH" = aarch64 ] || die "rustup is needed to build init for $ARCH: https://rustup.rs"
     package=$(dpkg-query -S "$(realpath "$(command -v rustc)")" 2>/dev/null) || package=
     package=${package%%:*}
     version=$(dpkg-query -W -f '${Version}' "${package:-none}" 2>/dev/null) ||

@@ -40,14 +40,14 @@ seed_disk() {
     truncate -s "$SEED_SIZE" data.ext4
     mkfs.ext4 -q -F -L kios-data -U "$SEED_UUID" -m 0 -J size=32 -d data \
         -E "hash_seed=$SEED_UUID,root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,assume_storage_prezeroed=1" data.ext4
-    [ "$(id -u)" = 0 ] || own_by_root
+    [ "$(id -u)" = 0 ] || settle_inodes
     rm -rf data
 }
 
-# own_by_root: mkfs copies the owner of each file, who is here some user.
-own_by_root() {
+# settle_inodes [TIME]: mkfs copies of each file its owner, who is here some user, and when it was changed last.
+settle_inodes() {
     find data -mindepth 1 -printf '%P\n' | while IFS= read -r file; do
-        printf 'set_inode_field "/%s" uid 0\nset_inode_field "/%s" gid 0\n' "$file" "$file"
+        printf "set_inode_field \"/$file\" %s\n" "uid 0" "gid 0" ${1:+"ctime @$1" "ctime_extra 0"}
     done | debugfs -w -f - data.ext4 >/dev/null
 }
 

@@ -1,8 +1,8 @@
 //! The partition table of a disk that has become larger than the table says, since an image was written to it: the data
 //! partition, which is the last, gets the rest (UEFI 2.10, 5.3, GUID partition table). Pure but for the disk, a trait.
 //!
-//! The copy at the disk's end is written first. Of the one at its beginning two sectors change that lie side by side and go
-//! out together; should the power fail between these, firmware takes the copy, and writes the first one again.
+//! The copy at the disk's end is written first. Of the one at its beginning two sectors change that lie side by side and
+//! go out together; should the power fail between these, firmware takes the copy, and writes the first one again.
 
 use core::num::NonZeroU64;
 use rustix::io::Result;
@@ -127,8 +127,9 @@ fn used(block: &mut [u8; BLOCK]) -> impl Iterator<Item = (&mut [u8; ENTRY], u64,
     })
 }
 
-/// Grows the partition that begins at `start` to the end of the disk, which has `bytes` in sectors of `sector`; its bytes
-/// then. None where the table is no whole GPT, knows the disk's end, or has another partition behind. Errors: of the disk.
+/// Grows the partition that begins at `start` to the end of the disk, which has `bytes` in sectors of `sector`; its
+/// bytes then. None where the table is no whole GPT, knows the disk's end, or has another partition behind. Errors: of
+/// the disk.
 pub fn grow<D: Disk>(disk: &mut D, sector: NonZeroU64, bytes: u64, start: u64) -> Result<Option<u64>> {
     let Some(last) = (bytes / sector).checked_sub(1) else { return Ok(None) };
     let at = |sectors: u64| sectors.wrapping_mul(sector.get());

@@ -37,11 +37,13 @@ pub fn write_settings(settings: &[u8]) -> Result<()> {
 pub fn set(step: &mut Step) -> Result<()> {
     step.check(write_settings(plan::SYSCTLS));
     for &(path, value) in plan::KERNEL_FILES {
-        match put(CWD, path, value) {
-            // Secure Boot has locked it down as far already (linux/security/lockdown/lockdown.c, lock_kernel_down).
-            Err(Error { errno: Errno::PERM, .. }) => {}
-            result => drop(step.check(result)),
-        }
+        step.check(put(CWD, path, value));
+    }
+    let (path, value) = plan::LOCKDOWN;
+    match put(CWD, path, value) {
+        // Secure Boot has locked it down as far already (linux/security/lockdown/lockdown.c, lock_kernel_down).
+        Err(Error { errno: Errno::PERM, .. }) => {}
+        result => drop(step.check(result)),
     }
     Ok(())
 }

@@ -26,8 +26,8 @@ impl gpt::Disk for Fd {
     }
 }
 
-/// Grows the block device `name` to the end of its disk, where that has become larger than its GPT says and the device is
-/// the partition of that name. Errors: of reading and writing the disk, and of the ioctls.
+/// Grows the block device `name` to the end of its disk, where that has become larger than its GPT says and the device
+/// is the partition of that name. Errors: of reading and writing the disk, and of the ioctls.
 pub fn grow(name: &[u8]) -> Result<()> {
     let (mut text, mut path) = ([0; 512], Path::new());
     let own = start(&[b"/sys/class/block/", name, b"/uevent"], 0, &mut text);

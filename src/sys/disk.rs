@@ -53,7 +53,8 @@ struct Request<'a> {
     partition: &'a Partition,
 }
 
-/// Tells the kernel how long partition `number` of a disk is, in bytes. Errors: EBUSY for two that overlap; ENXIO for none.
+/// Tells the kernel how long partition `number` of a disk is, in bytes. Errors: EBUSY for two that overlap; ENXIO for
+/// none.
 pub fn resize_partition(disk: &Fd, number: u64, start: u64, length: u64) -> Result<()> {
     let number = i32::try_from(number).unwrap_or(0);
     let partition = Partition { start, length, number, names: [0; 128] };

@@ -1,12 +1,13 @@
 //! The same on the other kind of processor, emulated: from power-on to the pods, and off by the power button. As a machine of a
 //! cloud's, with UEFI and ACPI, and as a board, with a device tree and an SD card.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
 
 use crate::arch::{static_flags, target_of};
-use crate::disk::{check_first_boot, enlarge, image};
+use crate::disk::{check_first_boot, check_table, enlarge, image};
 use crate::ending::check_clean;
 use crate::gate::{ROOM, Scenario, scenario};
 use crate::image::{cargo, manifests, new_disk, run};
@@ -77,6 +78,13 @@ fn aarch64_image() {
         let mut vm = boot(scenario).option("--arch", ARCH).option("--image", &disk).start();
         check_first_boot(scenario, &mut vm, &disk);
         power_off(scenario, &mut vm);
+        // As where power failed while the first copy of the partition table was written.
+        OpenOptions::new().write(true).open(&disk).unwrap().write_all_at(&[0; 512], 512).unwrap();
+        let mut vm = boot(scenario).option("--arch", ARCH).option("--image", &disk).start();
+        up(scenario, &vm);
+        assert!(vm.has("data disk /dev/vda2") && !vm.has("data disk grown"));
+        power_off(scenario, &mut vm);
+        check_table(&disk);
         fs::remove_file(&disk).unwrap();
     });
 }

@@ -105,7 +105,8 @@ fn mistakes_are_one_line() {
     let image = |arguments: &[&str], text| check_refused(arguments, &script("image.sh", arguments), 2, text);
     image(&["disk"], "unknown option disk");
     image(&["--out"], "--out needs a value");
-    image(&["--out", empty], "a directory");
+    image(&["--out", empty], "not a file");
+    image(&["--out", "/dev/null"], "--out /dev/null: not a file");
     image(&["--out", "/nowhere/disk"], "its directory cannot be written");
     image(&["--arch", "vax"], "--arch vax");
     image(&["--kernel", "own"], "--kernel own: neither cloud nor full");
