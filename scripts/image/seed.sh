@@ -44,10 +44,10 @@ seed_disk() {
     rm -rf data
 }
 
-# settle_inodes [TIME]: mkfs copies of each file its owner, who is here some user, and when it was changed last.
+# settle_inodes [TIME]: mkfs copies of each file its owner, who is here some user, and when it was changed and read last.
 settle_inodes() {
     find data -mindepth 1 -printf '%P\n' | while IFS= read -r file; do
-        printf "set_inode_field \"/$file\" %s\n" "uid 0" "gid 0" ${1:+"ctime @$1" "ctime_extra 0"}
+        printf "set_inode_field \"/$file\" %s\n" "uid 0" "gid 0" ${1:+"ctime @$1" "ctime_extra 0" "atime @$1" "atime_extra 0"}
     done | debugfs -w -f - data.ext4 >/dev/null
 }
 
@@ -74,7 +74,8 @@ check_data() {
 check_image() {
     [ -f "$1" ] || die "--image $1: no such file" 2
     [ -r "$1" ] && [ -w "$1" ] || die "--image $1: cannot be read and written" 2
-    [ "$(dd if="$1" bs=8 skip=64 count=1 status=none | tr -d '\0')" = "EFI PART" ] || die "--image $1: not a disk of scripts/image.sh" 2
+    # The entry that guards a GPT from old programs, which firmware goes by too.
+    [ "$(dd if="$1" bs=1 skip=450 count=1 status=none | tr -d '\0')" = $'\356' ] || die "--image $1: not a disk of scripts/image.sh" 2
 }
 
 # own_data FILE: the disk that --data names, made when it does not exist.
