@@ -18,6 +18,8 @@ boot. Write it to a disk (dd, or a flash tool), or boot it by scripts/boot.sh --
   --out FILE         the disk (kios-ARCH.img here)
   --arch ARCH        x86_64 or aarch64 (this machine's)
   --kernel FLAVOUR   Debian's kernel for machines of all kinds (full), or for virtual ones (cloud)
+  --root-in WHERE    initramfs: the root is in memory, as large as it is. partition: it is read from
+                     the disk, each block verified (dm-verity); pods that map devices are refused
   --manifests DIR    static pods to run instead of the two of the demonstration
   --images FILE.tar  one more image archive (OCI or docker save) for the pods; repeatable
   --sign KEY CERT    signs for Secure Boot: an RSA key and its certificate, PEM (sbsign(1))
@@ -33,7 +35,7 @@ EOF
 
 wrong() { die "$1 (--help says how)" 2; }
 
-MANIFESTS=$IMAGE/manifests OWN_PODS='' IMAGES=() OUT='' SIGN_KEY='' SIGN_CERT='' FLAVOUR=full
+MANIFESTS=$IMAGE/manifests OWN_PODS='' IMAGES=() OUT='' SIGN_KEY='' SIGN_CERT='' FLAVOUR=full ROOT_IN=initramfs
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help)
@@ -46,12 +48,13 @@ while [ $# -gt 0 ]; do
             for file in "$SIGN_KEY" "$SIGN_CERT"; do [ -r "$file" ] || wrong "--sign $file: cannot be read"; done
             shift 2
             ;;
-        --out | --arch | --kernel | --manifests | --images)
+        --out | --arch | --kernel | --root-in | --manifests | --images)
             [ $# -ge 2 ] || wrong "$1 needs a value"
             case $1 in
                 --out) OUT=$2 ;;
                 --arch) set_arch "$2" || wrong "--arch $2: neither x86_64 nor aarch64" ;;
                 --kernel) FLAVOUR=$2 ;;
+                --root-in) ROOT_IN=$2 ;;
                 --manifests) MANIFESTS=$(realpath -m "$2") OWN_PODS=1 ;;
                 --images) IMAGES+=("$(realpath -m "$2")") OWN_PODS=1 ;;
             esac
@@ -62,6 +65,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 case $FLAVOUR in cloud | full) ;; *) wrong "--kernel $FLAVOUR: neither cloud nor full" ;; esac
+case $ROOT_IN in initramfs | partition) ;; *) wrong "--root-in $ROOT_IN: neither initramfs nor partition" ;; esac
 check_manifests "$MANIFESTS"
 for archive in ${IMAGES[@]+"${IMAGES[@]}"}; do check_archive "$archive"; done
 OUT=${OUT:-kios-$ARCH.img}
@@ -69,6 +73,7 @@ OUT=${OUT:-kios-$ARCH.img}
 [ -w "$(dirname "$OUT")" ] || wrong "--out $OUT: its directory cannot be written"
 
 HOST_NEEDS+="mformat mtools
+veritysetup cryptsetup-bin
 /usr/lib/python3/dist-packages/pefile.py python3-pefile
 ${SIGN_KEY:+sbsign sbsigntool
 }"

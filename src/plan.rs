@@ -48,6 +48,17 @@ pub const NEW_ROOT: &CStr = c"/newroot";
 pub const IMAGE_COPY: &CStr = c"/newroot/root.erofs";
 /// The root image's file once it is held and unlinked (sys/stdio.rs, Fixed::Image).
 pub const IMAGE_HELD: &CStr = c"/proc/self/fd/8";
+/// In an initramfs whose root image is in a partition: the table by which it is verified, `dm-verity`'s without the version and
+/// the devices, behind the number of its sectors (Documentation/admin-guide/device-mapper/verity.rst).
+pub const ROOT_TABLE: &CStr = c"/root.verity";
+/// GPT partition label of that partition. The first that holds what the table says is taken.
+pub const ROOT_LABEL: &[u8] = b"kios-root";
+/// Bytes of the longest table.
+pub const ROOT_TABLE_BYTES: usize = 256;
+/// What the partition is read through: the first mapping that there is.
+pub const ROOT_DEVICE: &CStr = c"/dev/dm-0";
+/// How many of [`MOUNTS`], from the first on, it takes to find it.
+pub const ROOT_MOUNTS: usize = 3;
 /// Bytes moved at a time while copying; what was copied is freed behind.
 pub const COPY_STEP: usize = 1 << 20;
 /// A directory that is there in every root: tells a root in the initramfs' own files from a missing root image.

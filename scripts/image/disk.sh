@@ -6,8 +6,8 @@
 DISK_UUID=6b696f73-0000-4000-8000-00000000001
 DATA_UUID=6b696f73-0000-4000-8000-000000000002
 FAT_SERIAL=6b696f73
-# MiB of the EFI system partition: room for a second file while the first is replaced.
-ESP_SIZE=256
+# MiB of the EFI system partition, by where the root is: room for a second file while the first is replaced.
+declare -A ESP_SIZE=([initramfs]=256 [partition]=64)
 # MiB of the data partition beyond what is in it; it grows on the first boot.
 DATA_ROOM=128
 
@@ -32,11 +32,26 @@ set_epoch() {
 # as_of_epoch PATH: sets the times of all files there.
 as_of_epoch() { find "$1" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +; }
 
-# write_uki EFI FILE: one EFI file of kernel, initramfs and command line.
+# write_root FILE: the root partition, its hashes behind it; into root.verity what init makes the mapping of
+# (src/plan.rs, ROOT_TABLE). The salt is by the content, so that the same root has the same hashes.
+write_root() {
+    local blocks salt hash
+    cp "$ROOT" "$1"
+    truncate -s %4096 "$1"
+    blocks=$(($(stat -c %s "$1") / 4096))
+    salt=$(sha256sum <"$ROOT" | cut -c1-64)
+    hash=$(veritysetup format --no-superblock --data-block-size 4096 --hash-block-size 4096 --data-blocks "$blocks" \
+        --hash-offset $((blocks * 4096)) --hash sha256 --salt "$salt" "$1" "$1" | sed -n 's/^Root hash:[[:space:]]*//p')
+    [ ${#hash} = 64 ] || { echo "veritysetup gave no root hash"; return 1; }
+    truncate -s %1M "$1"
+    echo "$((blocks * 8)) 4096 4096 $blocks $blocks sha256 $hash $salt" >root.verity
+}
+
+# write_uki EFI INITRAMFS FILE: one EFI file of kernel, initramfs and command line.
 write_uki() {
-    local efi=$1 out=$2 own=()
+    local efi=$1 initramfs=$2 out=$3 own=()
     [ -z "$SIGN_KEY" ] || own=(--secureboot-private-key "$SIGN_KEY" --secureboot-certificate "$SIGN_CERT")
-    /usr/bin/python3 "$efi/tree/usr/bin/ukify" build --efi-arch "$EFI_ARCH" --linux "$KERNEL" --initrd "$INITRD" --uname "$RELEASE" \
+    /usr/bin/python3 "$efi/tree/usr/bin/ukify" build --efi-arch "$EFI_ARCH" --linux "$KERNEL" --initrd "$initramfs" --uname "$RELEASE" \
         --stub "$efi/tree/usr/lib/systemd/boot/efi/linux$EFI_ARCH.efi.stub" --os-release "@$IMAGE/root/usr/lib/os-release" \
         --cmdline "$BOOT_CONSOLE$KERNEL_LINE" --output "$out" "${own[@]}" || return 1
 }
@@ -47,9 +62,9 @@ write_esp() {
     mkdir -p "$tree/EFI/BOOT"
     mv "$2" "$tree/EFI/BOOT/$name"
     as_of_epoch "$tree"
-    truncate -s "${ESP_SIZE}M" "$1"
+    truncate -s "${ESP_SIZE[$ROOT_IN]}M" "$1"
     mformat -i "$1" -F -v KIOS-EFI -N "$FAT_SERIAL" ::
-    mcopy -s -m -i "$1" "$tree/EFI" :: || { echo "kernel and initramfs do not fit into $ESP_SIZE MiB"; return 1; }
+    mcopy -s -m -i "$1" "$tree/EFI" :: || { echo "kernel and initramfs do not fit into ${ESP_SIZE[$ROOT_IN]} MiB"; return 1; }
     rm -r "$tree"
 }
 
@@ -74,25 +89,32 @@ write_data() {
 
 # write_disk EFI: disk.img in the current directory.
 write_disk() {
-    local size
-    write_uki "$1" uki.efi
+    local at=1 parts=() number=1 file kind name size initramfs=$INITRD
+    if [ "$ROOT_IN" = partition ]; then
+        write_root root.part
+        write_initramfs "$INIT" "$MODULE_FILES/disk" "" "" root.verity >initramfs
+        initramfs=initramfs
+        parts=("root.part linux kios-root")
+    fi
+    write_uki "$1" "$initramfs" uki.efi
     write_esp esp.fat uki.efi
     write_data
-    size=$(($(stat -c %s data.ext4) >> 20))
+    # The data partition is the last: it grows.
+    parts=("esp.fat uefi kios-efi" ${parts[@]+"${parts[@]}"} "data.ext4 linux kios-data")
+    printf 'label: gpt\nlabel-id: %s0\nfirst-lba: 2048\n' "$DISK_UUID" >table
+    for file in "${parts[@]}"; do
+        read -r file kind name <<<"$file"
+        size=$(($(stat -c %s "$file") >> 20))
+        echo "start=${at}MiB, size=${size}MiB, type=$kind, name=$name, uuid=$DISK_UUID$number" >>table
+        dd if="$file" of=disk.img bs=1M seek="$at" conv=notrunc,sparse status=none
+        rm "$file"
+        at=$((at + size)) number=$((number + 1))
+    done
     # 1 MiB before and behind: alignment, and the partition table twice.
-    truncate -s $((1 + ESP_SIZE + size + 1))M disk.img
-    sfdisk -q disk.img <<EOF
-label: gpt
-label-id: ${DISK_UUID}0
-first-lba: 2048
-start=1MiB, size=${ESP_SIZE}MiB, type=uefi, name=kios-efi, uuid=${DISK_UUID}1
-start=$((1 + ESP_SIZE))MiB, size=${size}MiB, type=linux, name=kios-data, uuid=${DISK_UUID}2
-EOF
+    truncate -s $((at + 1))M disk.img
+    sfdisk -q disk.img <table
     # As long as a disk may be, in the entry that guards the table from old programs: it stays right when the disk is larger.
     printf '\377\377\377\377' | dd of=disk.img bs=1 seek=458 conv=notrunc status=none
-    dd if=esp.fat of=disk.img bs=1M seek=1 conv=notrunc,sparse status=none
-    dd if=data.ext4 of=disk.img bs=1M seek=$((1 + ESP_SIZE)) conv=notrunc,sparse status=none
-    rm esp.fat data.ext4
 }
 
 # get_disk FILE: makes it.

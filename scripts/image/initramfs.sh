@@ -13,10 +13,10 @@ set -euo pipefail
 # shellcheck source=scripts/image/cpio.sh
 . "$(dirname "${BASH_SOURCE[0]}")/cpio.sh"
 
-# write_initramfs INIT MODULES ROOT TREE: to stdout. ROOT empty: no root.erofs. TREE empty: not
-# plain. The array LEFT_OUT names files that stay out.
+# write_initramfs INIT MODULES ROOT TREE [TABLE]: to stdout. ROOT empty: no root.erofs. TREE empty: not
+# plain. TABLE: of a root in a partition. The array LEFT_OUT names files that stay out.
 write_initramfs() {
-    local init=$1 modules=$2 root=$3 tree=$4 file
+    local init=$1 modules=$2 root=$3 tree=$4 table=${5:-} file
     if [ -n "$tree" ]; then
         cpio_tree "$tree"
     else
@@ -32,6 +32,7 @@ write_initramfs() {
         left_out "modules/${file##*/}" || cpio_file "modules/${file##*/}" 0644 "$file"
     done
     [ -z "$root" ] || left_out root.erofs || cpio_file root.erofs 0644 "$root"
+    [ -z "$table" ] || cpio_file root.verity 0644 "$table"
     cpio_end
 }
 

@@ -29,11 +29,11 @@ unpack() {
     esac
 }
 
-# collect SECTION DIR LIST: unpacks the section's modules, less those of earlier lists, into
+# collect SECTIONS DIR LIST: unpacks the sections' modules, less those of earlier lists, into
 # DIR and writes their names to the file LIST.
 collect() {
-    local section=$1 dir=$2 list=$3 names file name seen
-    mapfile -t names < <(section "$section")
+    local sections=$1 dir=$2 list=$3 names file name seen
+    mapfile -t names < <(for name in $sections; do section "$name"; done)
     seen=$(cat "$dir/early" 2>/dev/null || true)
     : >"$list.tmp"
     while IFS= read -r file; do
@@ -44,13 +44,14 @@ collect() {
         echo "$name" >>"$list.tmp"
     done < <(load_order "${names[@]}")
     # What init reads of it (MODULE_LIST_BYTES of src/plan.rs).
-    [ "$(wc -c <"$list.tmp")" -le 4096 ] || die "modules.list: [$section] makes a list of over 4096 bytes"
+    [ "$(wc -c <"$list.tmp")" -le 4096 ] || die "modules.list: [$sections] makes a list of over 4096 bytes"
     mv "$list.tmp" "$list"
 }
 
 collect_all() {
-    mkdir initramfs root
+    mkdir initramfs disk root
     collect initramfs initramfs initramfs/order
+    collect "initramfs disk" disk disk/order
     collect early root root/early
     collect late root root/late
     report_absent
@@ -65,7 +66,7 @@ report_absent() {
     [ ${#absent[@]} = 0 ] || echo "note: not in kernel $RELEASE: ${absent[*]}"
 }
 
-# get_modules sets MODULE_FILES: initramfs/ (with order), root/ (with early and late).
+# get_modules sets MODULE_FILES: initramfs/ (with order), disk/ (the same for a root in a partition), root/ (with early and late).
 get_modules() {
     local key
     key=$(hash_of "$IMAGE/modules.list" "$IMAGE/modules.sh" "=$RELEASE $DEBIAN_KEY $(stat -Lc %Y "$MODULES_BASE/lib/modules/$RELEASE/modules.dep")")

@@ -1,23 +1,17 @@
 //! The data disk: found by label, mounted, its directories bound to their places. Never formatted; without one the
 //! machine runs from memory.
 
-use core::ffi::CStr;
-use rustix::event::PollFlags;
-use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, unlinkat};
-use rustix::io::{Errno, pread, read};
+use rustix::io::{Errno, pread};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount as mount_at, mount_bind, mount_change, unmount};
 
-use super::formats::{Ext4, SUPERBLOCK_AT, device_names, ext4_label, uevent, whole_lines};
-use super::{Step, directory, partition, seed};
+use super::formats::{Ext4, SUPERBLOCK_AT, ext4_label};
+use super::{Step, devices, directory, partition, seed};
 use crate::error::{During, Error, Result};
 use crate::sys::fd::Fd;
 use crate::sys::text::{Path, t};
-use crate::sys::{clock, disk, file, net};
+use crate::sys::{disk, file};
 use crate::{plan, report};
-
-/// Where block devices are listed: one a line, its name last.
-const LIST: &CStr = c"/proc/partitions";
 
 /// A data disk that is used.
 pub struct Disk {
@@ -50,7 +44,7 @@ pub fn mount(step: &mut Step, disk: &mut Option<Disk>) -> Result<()> {
 }
 
 fn mount_disk(step: &mut Step) -> Result<Disk> {
-    let path = find_in_time()?;
+    let path = devices::in_time(c"waiting for the data disk", find)?;
     let device = file::open(CWD, path.get(), OFlags::RDONLY).during(c"open data disk")?;
     if superblock(&device).is_some_and(|ext4| ext4.is_shared) {
         return Err(Error::new(c"data disk with multiple mount protection", Errno::OPNOTSUPP));
@@ -86,26 +80,6 @@ fn grow(device: &Fd, root: &Fd) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// As [`find`]; where there is none, looks again whenever a device comes, until the plan's time.
-fn find_in_time() -> Result<Path> {
-    // First, so that none comes between.
-    let events = net::device_events();
-    let end = plan::DATA_BY.max(clock::since_power_on() / 1_000 + plan::DATA_WITHIN);
-    let mut waits = false;
-    loop {
-        let found = find();
-        let rest = end.saturating_sub(clock::since_power_on() / 1_000);
-        let (Err(Error { errno: Errno::NODEV, .. }), Ok(events), 1..) = (&found, &events, rest) else { return found };
-        if !waits {
-            waits = true;
-            report::line().text(c"waiting for the data disk").send();
-        }
-        file::ready(events.as_fd(), PollFlags::IN, rest);
-        // What they say does not matter.
-        while read(events, &mut [0; 512]).is_ok() {}
-    }
-}
-
 /// Makes the directories that are missing, and puts into a new one what the image has for it. Errors: of mkdir(2); ELOOP, ENOTDIR for what is no directory itself.
 fn make_directories(step: &mut Step) -> Result<()> {
     let root = directory(CWD, t(plan::DATA))?;
@@ -130,40 +104,12 @@ fn remove_network(root: &Fd) -> rustix::io::Result<()> {
 
 /// The path of the one device that carries the label. Errors: ENODEV for none, ENOTUNIQ for two, which are both left alone.
 fn find() -> Result<Path> {
-    let list = file::open(CWD, LIST, OFlags::RDONLY).during(LIST)?;
-    let (mut found, mut device) = (false, Path::new());
-    let (mut lines, mut at) = ([0; 2048], 0);
-    loop {
-        let got = pread(&list, &mut lines[..], at).during(LIST)?;
-        // The last one may be cut: it comes again, whole.
-        let Some(whole) = whole_lines(lines.get(..got).unwrap_or(&[])) else { break };
-        at += whole.len() as u64;
-        for name in device_names(whole).filter(|name| carries_label(name)) {
-            device.set(&[b"/dev/", name]);
-            if found {
-                return Err(Error::new(c"two data disks", Errno::NOTUNIQ));
-            }
-            found = true;
-        }
+    let mut found = None;
+    let mut two = false;
+    devices::each(plan::DATA_LABEL, Some(ext4_label), &mut |path| two |= found.replace(path).is_some())?;
+    match found {
+        Some(_) if two => Err(Error::new(c"two data disks", Errno::NOTUNIQ)),
+        Some(path) => Ok(path),
+        None => Err(Error::new(c"no data disk", Errno::NODEV)),
     }
-    if found { Ok(device) } else { Err(Error::new(c"no data disk", Errno::NODEV)) }
-}
-
-/// Whether the device is a partition of that name, or an ext4 file system of that label.
-fn carries_label(name: &[u8]) -> bool {
-    let mut bytes = [0; 512];
-    let text = start(&[b"/sys/class/block/", name, b"/uevent"], 0, &mut bytes);
-    if uevent(text, b"PARTNAME=") == Some(plan::DATA_LABEL) {
-        return true;
-    }
-    ext4_label(start(&[b"/dev/", name], SUPERBLOCK_AT, &mut bytes)) == Some(plan::DATA_LABEL)
-}
-
-/// What can be read of a file from `at` on; nothing where it cannot.
-pub fn start<'a>(path: &[&[u8]], at: u64, bytes: &'a mut [u8; 512]) -> &'a [u8] {
-    let mut joined = Path::new();
-    joined.set(path);
-    let got = file::open(CWD, joined.get(), OFlags::RDONLY | OFlags::NONBLOCK)
-        .and_then(|file| pread(&file, &mut bytes[..], at));
-    bytes.get(..got.unwrap_or(0)).unwrap_or(&[])
 }

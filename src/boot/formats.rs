@@ -8,6 +8,8 @@ pub const SUPERBLOCK_BYTES: usize = 256;
 
 use core::ffi::CStr;
 
+use crate::plan::number;
+
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
@@ -70,6 +72,14 @@ pub fn uevent<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
 /// The names in a module list: its lines that are not empty.
 pub fn module_names(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|byte| *byte == b'\n').filter(|name| !name.is_empty())
+}
+
+/// The number that a text begins with, and what is behind the blank after it, up to the line's end.
+pub fn first_number(text: &[u8]) -> (u64, &[u8]) {
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or(text);
+    let at = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
+    let (digits, rest) = line.split_at_checked(at).unwrap_or((line, &[]));
+    (number(digits), rest.strip_prefix(b" ").unwrap_or(rest))
 }
 
 /// The part of a text that is whole lines; none where there is no line's end.

@@ -6,6 +6,7 @@
 mod cgroups;
 mod console;
 mod data;
+mod devices;
 pub mod formats;
 pub mod gpt;
 mod identity;

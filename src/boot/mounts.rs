@@ -5,7 +5,8 @@ use rustix::fd::AsFd;
 use rustix::fs::{CWD, Mode, mkdirat};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountAttrFlags, MountPropagationFlags, fsconfig_create, fsconfig_set_string, mount as mount_at, mount_change,
+    MountAttrFlags, MountPropagationFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, mount as mount_at,
+    mount_change,
 };
 
 use super::Step;
@@ -49,6 +50,10 @@ pub fn detached(kind: &CStr, options: &[(Text, Text)], attributes: MountAttrFlag
     let context = file::file_system(kind)?;
     for &(key, value) in options {
         fsconfig_set_string(context.as_fd(), key.get(), value.get())?;
+    }
+    if attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) {
+        // Else its device is opened for writing.
+        fsconfig_set_flag(context.as_fd(), c"ro")?;
     }
     fsconfig_create(context.as_fd())?;
     file::detached_mount(context.as_fd(), attributes)

@@ -4,7 +4,7 @@ use core::num::NonZeroU64;
 use rustix::fs::{CWD, OFlags, fdatasync};
 use rustix::io::{Errno, Result, pread, pwrite};
 
-use super::data::start;
+use super::devices::start;
 use super::formats::uevent;
 use super::gpt::{self, BLOCK};
 use crate::plan::{self, number};

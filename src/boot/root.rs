@@ -11,20 +11,20 @@ use rustix::fd::AsFd;
 use rustix::fs::{
     Access, AtFlags, CWD, FallocateFlags, Mode, OFlags, access, fallocate, fstat, mkdirat, sendfile, statfs, unlinkat,
 };
-use rustix::io::{Errno, pread};
+use rustix::io::{Errno, pread, read};
 use rustix::mount::{
     MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_move,
     mount_remount, move_mount, unmount,
 };
 use rustix::process::{chdir, chroot, fchdir};
 
-use super::formats::{SUPERBLOCK_AT, SUPERBLOCK_BYTES, erofs_bytes};
-use super::{Programs, Step, modules, mounts};
+use super::formats::{SUPERBLOCK_AT, SUPERBLOCK_BYTES, erofs_bytes, first_number};
+use super::{Programs, Step, devices, modules, mounts};
 use crate::error::{During, Error, Result};
 use crate::sys::fd::Fd;
 use crate::sys::stdio::{self, Fixed};
 use crate::sys::text::t;
-use crate::sys::{file, process};
+use crate::sys::{dm, file, process};
 use crate::{plan, report};
 
 /// f_type of a ramfs (linux/magic.h, RAMFS_MAGIC).
@@ -45,14 +45,29 @@ pub fn take(step: &mut Step, programs: &mut Programs) -> Result<()> {
             stdio::install(held.as_fd(), Fixed::Image, false).during(c"dup")?;
             unmount(source, UnmountFlags::DETACH).during(c"unmount root image")?;
             programs.image = true;
+            report::line().text(c"root in memory").send();
             unlinkat(CWD, source, AtFlags::empty()).during(c"unlink root image")?;
             let _ = unlinkat(CWD, c"/init", AtFlags::empty());
             move_mount(&root, c"", CWD, plan::NEW_ROOT, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
                 .during(c"attach root")?;
         }
+        Err(Errno::NOENT) if access(plan::ROOT_TABLE, Access::EXISTS).is_ok() => {
+            for entry in plan::MOUNTS.iter().take(plan::ROOT_MOUNTS) {
+                mounts::mount(entry)?;
+            }
+            let root = devices::in_time(c"waiting for the root disk", verified)?;
+            let held = file::open(CWD, plan::ROOT_DEVICE, OFlags::RDONLY).during(c"open root image")?;
+            stdio::install(held.as_fd(), Fixed::Image, false).during(c"dup")?;
+            (programs.image, programs.on_disk) = (true, true);
+            for entry in plan::MOUNTS.iter().take(plan::ROOT_MOUNTS) {
+                unmount(entry.target.get(), UnmountFlags::DETACH).during(entry.target)?;
+            }
+            move_mount(&root, c"", CWD, plan::NEW_ROOT, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+                .during(c"attach root")?;
+        }
         Err(Errno::NOENT) if access(plan::ROOT_MARK, Access::EXISTS).is_ok() => {
             mount_bind_recursive(c"/", plan::NEW_ROOT).during(c"bind root")?;
-            report::line().text(c"root: the initramfs' own files, which pods can write").send();
+            report::line().text(c"root in the initramfs' own files, which pods can write").send();
         }
         Err(errno) => return Err(Error::new(c"open root image", errno)),
     }
@@ -106,6 +121,34 @@ pub fn erofs(source: &'static CStr) -> Result<Fd> {
     let attributes =
         MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     mounts::detached(c"erofs", &[(t(c"source"), t(source))], attributes).during(c"mount root image")
+}
+
+/// A detached mount of the first partition of the label that is what the table says: a mapping gives nothing else of it.
+/// Errors: ENODEV for no such partition; of the last.
+fn verified() -> Result<Fd> {
+    let table = file::open(CWD, plan::ROOT_TABLE, OFlags::RDONLY).during(plan::ROOT_TABLE)?;
+    let mut bytes = [0; plan::ROOT_TABLE_BYTES];
+    let got = read(&table, &mut bytes).during(plan::ROOT_TABLE)?;
+    let (length, rest) = first_number(bytes.get(..got).unwrap_or(&[]));
+    let mut root = Err(Error::new(c"no root partition", Errno::NODEV));
+    devices::each(plan::ROOT_LABEL, None, &mut |path| {
+        if root.is_ok() {
+            return;
+        }
+        let (name, mut parameters) = (path.get().to_bytes(), [0; dm::PARAMETERS]);
+        let parts = [b"1 ", name, b" ", name, b" ", rest];
+        // What is too long is no table.
+        for (to, from) in parameters.iter_mut().zip(parts.into_iter().flatten()) {
+            *to = *from;
+        }
+        root = dm::Mapping::verity(length, &parameters)
+            .during(c"map root partition")
+            .and_then(|mapping| erofs(plan::ROOT_DEVICE).inspect_err(|_| mapping.remove()));
+        if root.is_ok() {
+            report::line().text(c"root on ").bytes(name).text(c", verified").send();
+        }
+    })?;
+    root
 }
 
 /// Confines the kernel's threads to [`plan::KERNEL_ROOT`].

@@ -45,7 +45,8 @@ pub fn start(index: usize, service: &plan::Service, machine: &Machine) -> Result
         machine.cgroups.enter(service)?;
         let [alone, in_cluster] = &files.configs;
         let cluster = machine.identity.cluster();
-        prepare(if cluster.is_some() { in_cluster } else { alone }, &sockets, &into, &machine.isolation)?;
+        let config = if cluster.is_some() { in_cluster } else { alone };
+        prepare(config, &sockets, &into, &machine.isolation, !machine.programs.on_disk)?;
         if index == plan::KUBELET {
             if let Some(cluster) = cluster {
                 for (file, fixed) in [(&cluster.kubeconfig, Fixed::Kubeconfig), (&cluster.authority, Fixed::Authority)]
@@ -66,11 +67,12 @@ pub fn start(index: usize, service: &plan::Service, machine: &Machine) -> Result
 }
 
 /// Makes this process what the service expects to start as: first apart from PID 1, so that whatever pods put in the way of
-/// the rest gives them nothing of it. Errors: of what the service must not start without.
-fn prepare(config: &Fd, sockets: &Sockets, output: &Fd, isolation: &Isolation) -> Result<()> {
+/// the rest gives them nothing of it. `mappings` says whether pods may load tables of the device mapper. Errors: of what the
+/// service must not start without.
+fn prepare(config: &Fd, sockets: &Sockets, output: &Fd, isolation: &Isolation, mappings: bool) -> Result<()> {
     own_namespace(sockets)?;
     isolation.enter()?;
-    seccomp::confine().during(c"seccomp")?;
+    seccomp::confine(mappings).during(c"seccomp")?;
     stdio::install(config.as_fd(), Fixed::Config, true).during(c"dup")?;
     for fixed in [Fixed::Output, Fixed::Error] {
         stdio::install(output.as_fd(), fixed, true).during(c"dup")?;

@@ -7,6 +7,7 @@
 pub mod arch;
 pub mod clock;
 pub mod disk;
+pub mod dm;
 pub mod fd;
 pub mod file;
 pub mod landlock;

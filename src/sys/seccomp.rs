@@ -8,14 +8,15 @@
 //! A module that is signed for the kernel would do to get a program of a pod's run outside it (binfmt_misc). The kernel's own
 //! switch against that is turned once all of the node's are loaded, when the first pods may run already.
 //!
-//! On swap of a pod's, PID 1's memory could be written.
+//! On swap of a pod's, PID 1's memory could be written. And where the root is in a partition, whoever loads another table into
+//! the mapping that it is read through (dm-ioctl) has another root.
 
 use core::mem::size_of;
 use linux_raw_sys::general::__NR_seccomp;
 use rustix::io::{Errno, Result};
 use static_assertions::const_assert_eq;
 
-use super::arch::{FILTER, syscall};
+use super::arch::{FILTER, FILTER_LOADS, syscall};
 use super::check;
 
 /// `struct sock_filter` (linux/filter.h): one instruction of the classic BPF.
@@ -43,6 +44,8 @@ pub const PREVIOUS_NAMESPACE: u32 = 12;
 pub const SIZE_MASK: u32 = 0x3fff_0000;
 /// The least size that the two take: 16 bytes, MNT_NS_INFO_SIZE_VER0.
 pub const SIZE_LEAST: u32 = 16 << 16;
+/// Type and number of the device mapper's request to load a table (linux/dm-ioctl.h), which is all that the kernel looks at.
+pub const LOAD_TABLE: u32 = 0xfd << 8 | super::dm::LOAD;
 /// SECCOMP_RET_ALLOW.
 pub const ALLOW: u32 = 0x7fff_0000;
 /// SECCOMP_RET_ERRNO with EPERM.
@@ -82,11 +85,21 @@ struct Program {
     filter: *const Instruction,
 }
 
-/// Puts the filter on this thread, for good. Needs CAP_SYS_ADMIN or no_new_privs. Errors: of seccomp(2).
-pub fn confine() -> Result<()> {
+/// The filter; `mappings` says whether tables of the device mapper may be loaded.
+const fn filter(mappings: bool) -> [Instruction; FILTER.len()] {
+    let mut filter = FILTER;
+    if mappings {
+        // No request is that, of 16 bits.
+        filter[FILTER_LOADS].value = u32::MAX;
+    }
+    filter
+}
+
+/// Puts the filter on this thread, for good; `mappings` says whether it lets tables of the device mapper be loaded. Needs CAP_SYS_ADMIN or no_new_privs. Errors: of seccomp(2).
+pub fn confine(mappings: bool) -> Result<()> {
     const SECCOMP_SET_MODE_FILTER: usize = 1;
-    static PROGRAM: [Instruction; FILTER.len()] = FILTER;
-    let program = Program { length: u16::try_from(PROGRAM.len()).unwrap_or(0), filter: PROGRAM.as_ptr() };
+    let filter = filter(mappings);
+    let program = Program { length: u16::try_from(filter.len()).unwrap_or(0), filter: filter.as_ptr() };
     let arguments = [SECCOMP_SET_MODE_FILTER, 0, (&raw const program).expose_provenance(), 0, 0, 0];
     // SAFETY: `program` and the instructions it points to outlive the call, which copies them.
     match check(unsafe { syscall(__NR_seccomp, arguments) })? {
@@ -110,10 +123,10 @@ mod tests {
     }
 
     /// What the filter answers to a call by another ABI, as the kernel runs it.
-    fn answer(architecture: u32, number: u32, request: u32) -> u32 {
+    fn answer(mappings: bool, architecture: u32, number: u32, request: u32) -> u32 {
         let (mut at, mut loaded) = (0, 0);
         loop {
-            let Instruction { code, if_true, if_false, value } = FILTER[at];
+            let Instruction { code, if_true, if_false, value } = filter(mappings)[at];
             at += 1;
             let jump = match code {
                 0x20 => {
@@ -159,9 +172,15 @@ mod tests {
     fn each_abi_is_known() {
         for (architecture, numbers) in ABIS {
             for (at, (name, number)) in NAMES.into_iter().zip(numbers).enumerate() {
-                let is = |request| answer(architecture, number, request) == REFUSE;
+                let is = |request| answer(true, architecture, number, request) == REFUSE;
                 assert_eq!(is(0), at < 3, "{name} {architecture:#x} {number}");
                 assert_eq!(is(0x8010_b70b), at < 3 || name == "ioctl", "{name} {architecture:#x} {number}");
+                // The kernel looks at neither direction nor size.
+                for request in [0xc138_fd09, 0xfd09] {
+                    let refused = answer(false, architecture, number, request) == REFUSE;
+                    assert_eq!(refused, at < 3 || name == "ioctl", "{name} {architecture:#x} {number}");
+                    assert_eq!(is(request), at < 3, "{name} {architecture:#x} {number}");
+                }
             }
         }
     }
@@ -174,7 +193,7 @@ mod tests {
             let fd = namespace.as_raw_fd();
             let before = [10, 11, 12].map(|number| walk(fd, 0xb7, number));
             nix::sys::prctl::set_no_new_privs().unwrap();
-            confine().unwrap();
+            confine(true).unwrap();
             let after = [10, 11, 12].map(|number| walk(fd, 0xb7, number));
             for kind in [0, 0x64, 0xff] {
                 assert_eq!([11, 12].map(|number| walk(fd, kind, number)), [Err(Errno::EPERM); 2], "type {kind:#x}");

@@ -1,10 +1,10 @@
-//! aarch64: the five items each architecture's file holds, in one order.
+//! aarch64: the six items each architecture's file holds, in one order.
 
 use core::arch::asm;
 
 use crate::sys::seccomp::{
-    ALLOW, ARCHITECTURE, Instruction, NEXT_NAMESPACE, NUMBER, PREVIOUS_NAMESPACE, REFUSE, SECOND_ARGUMENT, SIZE_LEAST,
-    SIZE_MASK,
+    ALLOW, ARCHITECTURE, Instruction, LOAD_TABLE, NEXT_NAMESPACE, NUMBER, PREVIOUS_NAMESPACE, REFUSE, SECOND_ARGUMENT,
+    SIZE_LEAST, SIZE_MASK,
 };
 
 /// The body of `_start`: the ABI hands over the stack pointer, aligned to 16, at argc and nothing else. (AAPCS64 6.4.5)
@@ -68,20 +68,22 @@ pub unsafe fn fill(to: *mut u8, value: u8, count: usize) {
 
 /// The filter of [`crate::sys::seccomp`]. A call has another number in each ABI that it may come in by (linux/audit.h;
 /// asm-generic/unistd.h, arch/arm/tools/syscall.tbl).
-pub const FILTER: [Instruction; 21] = [
+pub const FILTER: [Instruction; 23] = [
     Instruction::load(ARCHITECTURE),
     Instruction::jump_if(0x4000_0028, 5, 0), // AUDIT_ARCH_ARM
     Instruction::load(NUMBER),
-    Instruction::jump_if(105, 16, 0), // init_module
-    Instruction::jump_if(273, 15, 0), // finit_module
-    Instruction::jump_if(224, 14, 0), // swapon
-    Instruction::jump_if(29, 5, 12),  // ioctl
+    Instruction::jump_if(105, 18, 0), // init_module
+    Instruction::jump_if(273, 17, 0), // finit_module
+    Instruction::jump_if(224, 16, 0), // swapon
+    Instruction::jump_if(29, 5, 14),  // ioctl
     Instruction::load(NUMBER),
-    Instruction::jump_if(128, 11, 0), // init_module
-    Instruction::jump_if(379, 10, 0), // finit_module
-    Instruction::jump_if(87, 9, 0),   // swapon
-    Instruction::jump_if(54, 0, 7),   // ioctl
+    Instruction::jump_if(128, 13, 0), // init_module
+    Instruction::jump_if(379, 12, 0), // finit_module
+    Instruction::jump_if(87, 11, 0),  // swapon
+    Instruction::jump_if(54, 0, 9),   // ioctl
     Instruction::load(SECOND_ARGUMENT),
+    Instruction::and(0xffff),
+    Instruction::jump_if(LOAD_TABLE, 7, 0),
     Instruction::and(0xff),
     Instruction::jump_if(NEXT_NAMESPACE, 1, 0),
     Instruction::jump_if(PREVIOUS_NAMESPACE, 0, 3),
@@ -91,3 +93,6 @@ pub const FILTER: [Instruction; 21] = [
     Instruction::answer(ALLOW),
     Instruction::answer(REFUSE),
 ];
+
+/// Place in it of the request to load a table of the device mapper.
+pub const FILTER_LOADS: usize = 14;

@@ -6,6 +6,6 @@ mod aarch64;
 mod x86_64;
 
 #[cfg(target_arch = "aarch64")]
-pub use aarch64::{FILTER, copy_up, fill, syscall};
+pub use aarch64::{FILTER, FILTER_LOADS, copy_up, fill, syscall};
 #[cfg(target_arch = "x86_64")]
-pub use x86_64::{FILTER, copy_up, fill, syscall};
+pub use x86_64::{FILTER, FILTER_LOADS, copy_up, fill, syscall};

@@ -1,10 +1,10 @@
-//! x86_64: the five items each architecture's file holds, in one order.
+//! x86_64: the six items each architecture's file holds, in one order.
 
 use core::arch::asm;
 
 use crate::sys::seccomp::{
-    ALLOW, ARCHITECTURE, Instruction, NEXT_NAMESPACE, NUMBER, PREVIOUS_NAMESPACE, REFUSE, SECOND_ARGUMENT, SIZE_LEAST,
-    SIZE_MASK,
+    ALLOW, ARCHITECTURE, Instruction, LOAD_TABLE, NEXT_NAMESPACE, NUMBER, PREVIOUS_NAMESPACE, REFUSE, SECOND_ARGUMENT,
+    SIZE_LEAST, SIZE_MASK,
 };
 
 /// The body of `_start`: the ABI hands over the stack pointer at argc and nothing else; the call needs it aligned to 16.
@@ -66,22 +66,24 @@ pub unsafe fn fill(to: *mut u8, value: u8, count: usize) {
 
 /// The filter of [`crate::sys::seccomp`]. A call has another number in each ABI that it may come in by (linux/audit.h;
 /// asm/unistd_64.h, unistd_x32.h, unistd_32.h).
-pub const FILTER: [Instruction; 23] = [
+pub const FILTER: [Instruction; 25] = [
     Instruction::load(ARCHITECTURE),
     Instruction::jump_if(0x4000_0003, 7, 0), // AUDIT_ARCH_I386
     Instruction::load(NUMBER),
     Instruction::and(!0x4000_0000),     // x32
-    Instruction::jump_if(175, 17, 0),   // init_module
-    Instruction::jump_if(313, 16, 0),   // finit_module
-    Instruction::jump_if(167, 15, 0),   // swapon
+    Instruction::jump_if(175, 19, 0),   // init_module
+    Instruction::jump_if(313, 18, 0),   // finit_module
+    Instruction::jump_if(167, 17, 0),   // swapon
     Instruction::jump_if(16, 6, 0),     // ioctl
-    Instruction::jump_if(0x202, 5, 12), // ioctl, x32
+    Instruction::jump_if(0x202, 5, 14), // ioctl, x32
     Instruction::load(NUMBER),
-    Instruction::jump_if(128, 11, 0), // init_module
-    Instruction::jump_if(350, 10, 0), // finit_module
-    Instruction::jump_if(87, 9, 0),   // swapon
-    Instruction::jump_if(54, 0, 7),   // ioctl
+    Instruction::jump_if(128, 13, 0), // init_module
+    Instruction::jump_if(350, 12, 0), // finit_module
+    Instruction::jump_if(87, 11, 0),  // swapon
+    Instruction::jump_if(54, 0, 9),   // ioctl
     Instruction::load(SECOND_ARGUMENT),
+    Instruction::and(0xffff),
+    Instruction::jump_if(LOAD_TABLE, 7, 0),
     Instruction::and(0xff),
     Instruction::jump_if(NEXT_NAMESPACE, 1, 0),
     Instruction::jump_if(PREVIOUS_NAMESPACE, 0, 3),
@@ -91,3 +93,6 @@ pub const FILTER: [Instruction; 23] = [
     Instruction::answer(ALLOW),
     Instruction::answer(REFUSE),
 ];
+
+/// Place in it of the request to load a table of the device mapper.
+pub const FILTER_LOADS: usize = 16;
