@@ -184,6 +184,13 @@ mod tests {
     }
 
     #[test]
+    fn a_number_comes_first() {
+        assert_eq!(first_number(b"145232 4096 sha256 ab\nmore"), (145_232, &b"4096 sha256 ab"[..]));
+        assert_eq!(first_number(b"7"), (7, &b""[..]));
+        assert_eq!(first_number(b""), (0, &b""[..]));
+    }
+
+    #[test]
     fn module_names_are_lines() {
         let list = b"crc32c.ko\n\nnf-tables_1.ko\nlast.ko";
         let names: Vec<_> = module_names(list).collect();

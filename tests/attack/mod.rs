@@ -123,7 +123,7 @@ const ATTACKS: &[fn(&mut Target) -> Vec<Attack>] = &[
 ];
 
 /// Programs for others to start in the node's place: each leaves a mark.
-const HELPER: &str = "mkdir -p /host/run/intruder && cp /bin/busybox /tmp/intruder /host/run/intruder/ && \
+pub const HELPER: &str = "mkdir -p /host/run/intruder && cp /bin/busybox /tmp/intruder /host/run/intruder/ && \
     cp /tmp/intruder /host/run/intruder/program && \
     printf '#!/run/intruder/busybox sh\\necho $0 $* >>/run/intruder/mark\\n' >/host/run/intruder/helper && \
     chmod 755 /host/run/intruder/helper";

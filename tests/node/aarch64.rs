@@ -76,7 +76,7 @@ fn aarch64_image() {
         let disk = image("aarch64.disk", &["--arch", ARCH]);
         enlarge(&disk);
         let mut vm = boot(scenario).option("--arch", ARCH).option("--image", &disk).start();
-        check_first_boot(scenario, &mut vm, &disk);
+        check_first_boot(scenario, &mut vm, &disk, 2);
         power_off(scenario, &mut vm);
         // As where power failed while the first copy of the partition table was written.
         OpenOptions::new().write(true).open(&disk).unwrap().write_all_at(&[0; 512], 512).unwrap();
@@ -84,7 +84,7 @@ fn aarch64_image() {
         up(scenario, &vm);
         assert!(vm.has("data disk /dev/vda2") && !vm.has("data disk grown"));
         power_off(scenario, &mut vm);
-        check_table(&disk);
+        check_table(&disk, 2);
         fs::remove_file(&disk).unwrap();
     });
 }

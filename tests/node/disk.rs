@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::arch::{arch, choose};
+use crate::attack::HELPER;
 use crate::gate::{ROOM, Scenario, scenario};
-use crate::image::{manifests, run};
-use crate::lines::{check_boot, power_off};
+use crate::image::{built, manifests, run};
+use crate::lines::{check_boot, of_init, power_off};
 use crate::vm::{Boot, Vm, boot, repository, scratch};
 
 /// Bytes of the disk that an image is written to.
@@ -26,23 +27,23 @@ pub fn enlarge(disk: &Path) {
     OpenOptions::new().write(true).open(disk).unwrap().set_len(DEVICE).unwrap();
 }
 
-/// Waits for all that a new machine has to say, and checks what became of its disk.
-pub fn check_first_boot(scenario: &Scenario, vm: &mut Vm, disk: &Path) {
+/// Waits for all that a new machine has to say, and checks what became of its disk, whose last partition is the `data`th.
+pub fn check_first_boot(scenario: &Scenario, vm: &mut Vm, disk: &Path, data: usize) {
     vm.wait_up();
     vm.wait_for("container-a: hello 1");
     vm.wait_for("dhcpcd: bound eth0 10.0.2.");
     check_boot(scenario, &vm.lines(), &[]);
-    assert!(vm.has("data disk /dev/vda2") && vm.has("data disk grown to "));
-    check_table(disk);
+    assert!(vm.has(&format!("data disk /dev/vda{data}")) && vm.has("data disk grown to "));
+    check_table(disk, data);
 }
 
-/// Checks the partition table: good, and its last partition as long as the disk lets it be.
-pub fn check_table(disk: &Path) {
+/// Checks the partition table: good, and its last partition, the `data`th, as long as the disk lets it be.
+pub fn check_table(disk: &Path, data: usize) {
     let said = run(Command::new("/usr/sbin/sfdisk").arg("--verify").arg(disk));
     assert!(said.contains("No errors detected"), "{said}");
     let json = run(Command::new("/usr/sbin/sfdisk").arg("--json").arg(disk));
     let table = &serde_json::from_str::<serde_json::Value>(&json).expect("JSON")["partitiontable"];
-    let data = &table["partitions"][1];
+    let data = &table["partitions"][data - 1];
     let [start, size] = ["start", "size"].map(|key| data[key].as_u64().unwrap());
     assert_eq!((start + size) * 512, DEVICE - (1 << 20), "{data}");
     assert_eq!(table["lastlba"].as_u64().unwrap(), DEVICE / 512 - 34);
@@ -90,7 +91,8 @@ fn signed_image() {
         let mut bytes = fs::read(&disk).unwrap();
         enlarge(&disk);
         let mut vm = secure.boot(scenario, &disk).port().start();
-        check_first_boot(scenario, &mut vm, &disk);
+        check_first_boot(scenario, &mut vm, &disk, 2);
+        assert!(vm.has("root in memory"));
         let said = vm.sh("cat /host/sys/kernel/security/lockdown; dmesg | grep -i 'secure boot enabled'");
         assert!(said.contains("[integrity]"), "{said}");
         scenario.note(&said.replace('\n', ", "));
@@ -107,6 +109,73 @@ fn signed_image() {
         drop(vm);
         fs::remove_file(&disk).unwrap();
     });
+}
+
+/// Where the root partition is in its image, in bytes.
+const ROOT_AT: usize = 65 << 20;
+/// Bytes of its end that are overwritten, where files are that only pods' starts and new disks need.
+const SPOILT: u64 = 1 << 20;
+
+/// The root in a partition: what is read of it is what it was made with, or nothing.
+#[test]
+fn root_in_a_partition() {
+    scenario("root_in_a_partition", ROOM, |scenario| {
+        let pods = manifests().to_str().unwrap();
+        let arguments = ["--arch", arch(), "--kernel", "cloud", "--root-in", "partition", "--manifests", pods];
+        let disk = image("partition.disk", &arguments);
+        let bytes = fs::read(&disk).unwrap();
+        enlarge(&disk);
+        let mut vm = boot(scenario).option("--image", &disk).port().start();
+        check_first_boot(scenario, &mut vm, &disk, 3);
+        assert!(vm.has("root on /dev/vda2, verified"));
+        let used = vm.sh("awk '/^MemTotal:/ { t = $2 } /^MemAvailable:/ { print (t - $2) * 1024 }' /proc/meminfo");
+        scenario.note(&format!("MemTotal - MemAvailable with both pods and a third: {used} bytes"));
+        let said = vm.sh("/tmp/intruder map kios-root");
+        assert_eq!(said, "device mapper's version: open\ndevice mapper's table: held EPERM");
+        spoil(scenario, &mut vm);
+        power_off(scenario, &mut vm);
+        drop(vm);
+
+        // The superblock, and the hash of all hashes.
+        let length = usize::try_from(fs::metadata(built("ROOT")).unwrap().len()).unwrap();
+        let start = |(name, at): (&str, usize)| {
+            let mut changed = bytes.clone();
+            changed[ROOT_AT + at] ^= 1;
+            let disk = scratch(name);
+            fs::write(&disk, changed).unwrap();
+            (boot(scenario).option("--image", &disk).option("--memory", "700").start(), disk)
+        };
+        for (mut vm, disk) in [("superblock.disk", 1024), ("hashes.disk", length)].map(start) {
+            assert_eq!(vm.end().0, 3, "the machine resets");
+            let fatal: Vec<_> = of_init(&vm.lines()).into_iter().filter(|line| line.text.contains("(fatal)")).collect();
+            assert_eq!(fatal.len(), 1, "one line says why");
+            assert_eq!(fatal[0].text, "2/12 root: mount root image: EIO (fatal)");
+            fs::remove_file(disk).unwrap();
+        }
+        fs::remove_file(&disk).unwrap();
+    });
+}
+
+/// Writes to the partition while it is used: each file of the root is as it was, or cannot be read.
+fn spoil(scenario: &Scenario, vm: &mut Vm) {
+    vm.sh(HELPER);
+    let sums = "nsenter -t $(pidof containerd) -m /run/intruder/busybox sh -c 'cd /usr/lib && /run/intruder/busybox find . -type f \
+        -exec /run/intruder/busybox sha256sum {} \\; 2>&1' || true";
+    let before = vm.sh(sums);
+    assert!(before.lines().count() > 100 && !before.contains("error"), "{before}");
+    vm.sh(&format!(
+        "size=$(cat /sys/class/block/dm-0/size) && at=$((size / 2048 - {} - 2)) && \
+         dd if=/dev/zero of=/host/dev/vda2 bs=1M seek=$at count={} conv=notrunc,fsync && echo 3 >/proc/sys/vm/drop_caches",
+        SPOILT >> 20,
+        SPOILT >> 20
+    ));
+    let after = vm.sh(sums);
+    let (errors, same): (Vec<_>, Vec<_>) = after.lines().partition(|line| line.ends_with(": Input/output error"));
+    scenario.note(&format!("files of the root that can be read: {}, others: {}", same.len(), errors.len()));
+    assert!(!errors.is_empty(), "{after}");
+    for line in same {
+        assert!(before.lines().any(|before| before == line), "{line}");
+    }
 }
 
 /// From copies of the sources in two places, one of which has nothing built, with one time for both.

@@ -13,7 +13,7 @@ use crate::vm::{Vm, boot, repository, scratch};
 
 const MEMORY_BUDGET: u64 = 250_000_000;
 const ROOT_BUDGET: u64 = 75_000_000;
-const INIT_BUDGET: u64 = 65_536;
+const INIT_BUDGET: u64 = 69_632;
 
 #[test]
 fn node_boots_to_pods_and_off() {

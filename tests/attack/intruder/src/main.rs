@@ -12,6 +12,7 @@
 //!     intruder call SOCKET    says hello to a D-Bus
 //!     intruder ask-key        has the kernel start /sbin/request-key
 //!     intruder bridge NAME    has the kernel start /sbin/bridge-stp
+//!     intruder map NAME       loads another table into a mapping of the device mapper's
 //!     intruder entry FILE     the offset of a program's first instruction
 //!     intruder image PID SECONDS  hears of what is used beneath the root of its mount namespace, to write it
 //!     intruder squat SOCKET MARK SECONDS  hears in a service's place; what it hears goes to MARK
@@ -58,6 +59,7 @@ fn main() {
         ["call", socket] => sockets::call(socket),
         ["ask-key"] => kernel::ask_key(),
         ["bridge", name] => kernel::bridge(name),
+        ["map", name] => kernel::map(name),
         ["entry", file] => kernel::entry(file),
         ["image", pid, seconds] => fanotify::image(process_of(pid), duration_of(seconds)),
         ["squat", socket, mark, seconds] => sockets::squat(socket, mark, duration_of(seconds)),
