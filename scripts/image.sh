@@ -22,6 +22,8 @@ boot. Write it to a disk (dd, or a flash tool), or boot it by scripts/boot.sh --
                      the disk, each block verified (dm-verity); pods that map devices are refused
   --manifests DIR    static pods to run instead of the two of the demonstration
   --images FILE.tar  one more image archive (OCI or docker save) for the pods; repeatable
+  --sbom             lists what is inside in FILE.cdx.json (CycloneDX), with the licences in
+                     FILE.licences.tar.xz
   --sign KEY CERT    signs for Secure Boot: an RSA key and its certificate, PEM (sbsign(1))
 
 The same sources make the same disk, byte for byte; a signature has its time in it.
@@ -35,13 +37,14 @@ EOF
 
 wrong() { die "$1 (--help says how)" 2; }
 
-MANIFESTS=$IMAGE/manifests OWN_PODS='' IMAGES=() OUT='' SIGN_KEY='' SIGN_CERT='' FLAVOUR=full ROOT_IN=initramfs
+MANIFESTS=$IMAGE/manifests OWN_PODS='' IMAGES=() OUT='' SIGN_KEY='' SIGN_CERT='' WITH_SBOM='' FLAVOUR=full ROOT_IN=initramfs
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help)
             usage
             exit 0
             ;;
+        --sbom) WITH_SBOM=1 ;;
         --sign)
             [ $# -ge 3 ] || wrong "$1 needs a key and a certificate"
             SIGN_KEY=$(realpath -m "$2") SIGN_CERT=$(realpath -m "$3")

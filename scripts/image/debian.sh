@@ -83,7 +83,7 @@ fetch_package() (
 # fetch_seccomp SUITE: the library that runc is linked with, of this machine's Debian, whose C compiler links it.
 fetch_seccomp() {
     own_apt "$1"
-    (cd debs && apt-get download -q libseccomp-dev && dpkg-deb -x ./*.deb ../tree)
+    (cd debs && apt-get download -q libseccomp-dev && dpkg-deb -x ./*.deb ../tree && ls >../versions)
     rm -rf apt debs
 }
 
@@ -92,7 +92,7 @@ get_seccomp() {
     local suite
     # shellcheck disable=SC1091
     suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    cached seccomp "$(hash_of "=$ARCH $suite")" "libseccomp for $ARCH" fetch_seccomp "$suite"
+    cached seccomp "$(hash_of "=$ARCH $suite, named")" "libseccomp for $ARCH" fetch_seccomp "$suite"
     export PKG_CONFIG_SYSROOT_DIR=$REPLY/tree PKG_CONFIG_LIBDIR=$REPLY/tree/usr/lib/$TRIPLE/pkgconfig
 }
 

@@ -117,15 +117,55 @@ write_disk() {
     printf '\377\377\377\377' | dd of=disk.img bs=1 seek=458 conv=notrunc status=none
 }
 
+# linked_packages: those of this machine's Debian whose libraries are linked to runc and pause, as names of their files.
+linked_packages() {
+    local name packages=(libc6-dev libseccomp-dev)
+    if is_foreign; then
+        packages=("libc6-dev-$DEBIAN_ARCH-cross")
+        cat "${PKG_CONFIG_SYSROOT_DIR%/tree}/versions"
+    fi
+    for name in "${packages[@]}"; do dpkg-query -W -f '${Package}_${Version}_${Architecture}.deb\n' "$name"; done
+}
+
+# write_sbom EFI: what is inside, sbom.json, and its licences, licences.tar.xz.
+write_sbom() {
+    local packages version
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$REPO/Cargo.toml" | head -n 1)
+    (cd "$REPO" && cargo metadata --quiet --locked --format-version 1 --filter-platform "$TARGET") >metadata.json
+    # Of systemd it is the stub that is inside.
+    mapfile -t packages < <(grep -hv ukify "${DEBIAN%/tree}/versions" "$1/versions" && linked_packages)
+    "$SBOM/sbom" -name "kios-init, $ARCH" -version "$version" -out sbom.json -licences licences -cargo metadata.json \
+        -debian "$DEBIAN,$1/tree,${PKG_CONFIG_SYSROOT_DIR:-},/" "$TREE"/usr/bin/{containerd,containerd-shim-runc-v2,kubelet,runc} \
+        "$TREE"/usr/lib/kios/cni/* -- "${packages[@]}"
+    as_of_epoch licences
+    tar --sort=name --owner=0 --group=0 --numeric-owner -cJf licences.tar.xz licences
+    rm -r licences metadata.json
+}
+
+# write_all EFI: the disk, and the list where it is asked for.
+write_all() {
+    write_disk "$1"
+    [ -z "$WITH_SBOM" ] || write_sbom "$1"
+}
+
 # get_disk FILE: makes it.
 get_disk() {
-    local dir
+    local dir efi
     cached efi "$(hash_of "$IMAGE/pins/efi" "=$ARCH")" "EFI stub and ukify of Debian" fetch_efi "$IMAGE/pins/efi"
+    efi=$REPLY
+    if [ -n "$WITH_SBOM" ]; then
+        host_program sbom "the lister of what is inside" 0 "" "" kios.invalid/pins/sbom
+        SBOM=$REPLY
+    fi
     dir=$(mktemp -d "$CACHE/disk.XXXXXX")
     # shellcheck disable=SC2064
     trap "stop_build; rm -rf '$dir'" EXIT
     say "building: $1"
     mkdir "$dir/disk"
-    build "$dir/disk" "$1" write_disk "$REPLY"
+    build "$dir/disk" "$1" write_all "$efi"
+    if [ -n "$WITH_SBOM" ]; then
+        mv "$dir/disk/sbom.json" "$1.cdx.json"
+        mv "$dir/disk/licences.tar.xz" "$1.licences.tar.xz"
+    fi
     mv "$dir/disk/disk.img" "$1.new" && mv "$1.new" "$1"
 }

@@ -110,6 +110,7 @@ fn mistakes_are_one_line() {
     image(&["--out", "/nowhere/disk"], "its directory cannot be written");
     image(&["--arch", "vax"], "--arch vax");
     image(&["--kernel", "own"], "--kernel own: neither cloud nor full");
+    image(&["--root-in", "cloud"], "--root-in cloud: neither initramfs nor partition");
     image(&["--sign", file], "--sign needs a key and a certificate");
     image(&["--sign", file, "/nowhere"], "--sign /nowhere: cannot be read");
     image(&["--manifests", "/nowhere"], "--manifests /nowhere: not a directory");

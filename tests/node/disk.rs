@@ -178,6 +178,33 @@ fn spoil(scenario: &Scenario, vm: &mut Vm) {
     }
 }
 
+/// What is inside is listed, each with its licence; Debian's packages have theirs as a text.
+fn check_list(scenario: &Scenario, file: &Path) {
+    let list: serde_json::Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).expect("JSON");
+    let all = list["components"].as_array().unwrap();
+    let urls: Vec<_> = all.iter().map(|component| component["purl"].as_str().unwrap()).collect();
+    scenario.note(&format!("{} components, of {}", urls.len(), list["bomFormat"]));
+    for part in [
+        "pkg:cargo/kios-init@",
+        "pkg:cargo/rustix@1.",
+        "pkg:golang/std@1.",
+        "pkg:golang/k8s.io/kubernetes@v1.",
+        "pkg:golang/github.com/containerd/containerd/v2@v2.",
+        "pkg:golang/github.com/opencontainers/runc@v1.",
+        "pkg:golang/github.com/containernetworking/plugins@v1.",
+        "pkg:deb/debian/linux-image-6.",
+        "pkg:deb/debian/libseccomp-dev@",
+        "pkg:deb/debian/systemd-boot-efi@",
+    ] {
+        assert!(urls.iter().any(|url| url.starts_with(part)), "{part}: {urls:?}");
+    }
+    // For tests and build scripts alone.
+    assert!(!urls.iter().any(|url| url.contains("proptest") || url.contains("/nix@")));
+    let without = all.iter().filter(|component| component["licenses"].is_null());
+    let without: Vec<_> = without.map(|component| component["purl"].as_str().unwrap()).collect();
+    assert!(without.iter().all(|url| url.starts_with("pkg:deb/")), "without a licence: {without:?}");
+}
+
 /// From copies of the sources in two places, one of which has nothing built, with one time for both.
 #[test]
 fn same_sources_make_the_same_disk() {
@@ -198,7 +225,11 @@ fn same_sources_make_the_same_disk() {
             }
             let mut command = Command::new(place.join("scripts/image.sh"));
             // With pods of its own, which are in the data partition too.
-            command.args(["--kernel", "cloud", "--manifests"]).arg(manifests()).arg("--out").arg(place.join("disk"));
+            command
+                .args(["--kernel", "cloud", "--sbom", "--manifests"])
+                .arg(manifests())
+                .arg("--out")
+                .arg(place.join("disk"));
             // What Go has compiled is the compiler's own cache; the programs are linked anew.
             let compiled = run(Command::new("go").args(["env", "GOCACHE"]));
             command
@@ -208,9 +239,13 @@ fn same_sources_make_the_same_disk() {
             run(command.env_remove("KIOS_INIT").env_remove("CARGO_TARGET_DIR"));
             place.join("disk")
         });
-        let differ = run(Command::new("sh").args(["-c", "cmp \"$0\" \"$1\" || true"]).args(&disks));
-        assert_eq!(differ, "", "the disks differ");
-        scenario.note(&run(Command::new("sha256sum").args(&disks)));
+        for kind in ["", ".cdx.json", ".licences.tar.xz"] {
+            let files = disks.each_ref().map(|disk| format!("{}{kind}", disk.display()));
+            let differ = run(Command::new("sh").args(["-c", "cmp \"$0\" \"$1\" || true"]).args(&files));
+            assert_eq!(differ, "", "they differ");
+            scenario.note(&run(Command::new("sha256sum").args(&files)));
+        }
+        check_list(scenario, Path::new(&format!("{}.cdx.json", disks[0].display())));
         fs::remove_dir_all(base).unwrap();
     });
 }
