@@ -10,16 +10,18 @@ const MARK: &str = "cat /host/run/intruder/mark 2>/dev/null || true";
 
 const AS_BEFORE: &str = "ready again, as before";
 
-/// The lowest process of a name: the service itself, where its threads or children bear it too.
+/// The lowest process of a name, once there is one: the service itself, where its threads or children bear it too.
 fn pid_of(target: &mut Target, service: &str) -> String {
-    target.sh(&format!("pidof {service} | tr ' ' '\\n' | sort -n | head -n 1"))
+    target.sh(&format!(
+        "until pidof {service} >/tmp/pids; do sleep 0.1; done; tr ' ' '\\n' </tmp/pids | sort -n | head -n 1"
+    ))
 }
 
 /// Kills a service, and waits for what becomes of it: ready again, or a mark of what ran in its place, or its end for a
 /// configuration that is not its own, or a start that does not come about.
 fn restart(target: &mut Target, service: &str) -> Verdict {
-    let pid = pid_of(target, service);
     let from = target.vm.here();
+    let pid = pid_of(target, service);
     // What covers its files may have ended it already.
     target.sh(&format!("kill -KILL {pid} || true"));
     let (from, _) = target.vm.wait_after(from, &format!("{service} (pid {pid}) "));
