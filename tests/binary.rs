@@ -6,7 +6,7 @@ use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Endianness, LittleEndian};
 
 /// The kinds of processors that it is for, and the bytes that it may have.
-const FILES: [(&str, usize); 2] = [("x86_64", 69_632), ("aarch64", 65_536)];
+const FILES: [(&str, usize); 2] = [("x86_64", 69_632), ("aarch64", 69_632)];
 
 /// Init's files, with the bytes that each may have.
 fn files() -> impl Iterator<Item = (Vec<u8>, usize)> {
