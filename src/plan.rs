@@ -53,6 +53,10 @@ pub const IMAGE_HELD: &CStr = c"/proc/self/fd/8";
 pub const ROOT_TABLE: &CStr = c"/root.verity";
 /// GPT partition label of that partition. The first that holds what the table says is taken.
 pub const ROOT_LABEL: &[u8] = b"kios-root";
+/// How long after power-on it may still come. A machine without it cannot go on.
+pub const ROOT_BY: Millis = 30_000;
+/// The root image's file there.
+pub const IMAGE_FILE: &CStr = c"root.erofs";
 /// Bytes of the longest table.
 pub const ROOT_TABLE_BYTES: usize = 256;
 /// What the partition is read through: the first mapping that there is.

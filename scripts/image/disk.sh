@@ -33,10 +33,14 @@ set_epoch() {
 as_of_epoch() { find "$1" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +; }
 
 # write_root FILE: the root partition, its hashes behind it; into root.verity what init makes the mapping of
-# (src/plan.rs, ROOT_TABLE). The salt is by the content, so that the same root has the same hashes.
+# (src/plan.rs, ROOT_TABLE). The salt is by the content, so that the same root has the same hashes. The image is a file in
+# there: of that each start of a service mounts a file system of its own, which it could not of the device.
 write_root() {
     local blocks salt hash
-    cp "$ROOT" "$1"
+    mkdir root
+    cp "$ROOT" root/root.erofs
+    mkfs.erofs -T0 -U "$ROOT_UUID" --all-root --quiet "$1" root
+    rm -r root
     truncate -s %4096 "$1"
     blocks=$(($(stat -c %s "$1") / 4096))
     salt=$(sha256sum <"$ROOT" | cut -c1-64)
@@ -91,6 +95,8 @@ write_data() {
 write_disk() {
     local at=1 parts=() number=1 file kind name size initramfs=$INITRD
     if [ "$ROOT_IN" = partition ]; then
+        grep -qx dm-verity.ko "$MODULE_FILES/disk/order" || grep -q '/dm-verity\.ko$' "$MODULES_BASE/lib/modules/$RELEASE/modules.builtin" ||
+            { echo "note: the kernel has no dm_verity"; return 1; }
         write_root root.part
         write_initramfs "$INIT" "$MODULE_FILES/disk" "" "" root.verity >initramfs
         initramfs=initramfs
@@ -132,14 +138,16 @@ write_sbom() {
     local packages version
     version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$REPO/Cargo.toml" | head -n 1)
     (cd "$REPO" && cargo metadata --quiet --locked --format-version 1 --filter-platform "$TARGET") >metadata.json
-    # Of systemd it is the stub that is inside.
-    mapfile -t packages < <(grep -hv ukify "${DEBIAN%/tree}/versions" "$1/versions" && linked_packages)
-    "$SBOM/sbom" -name "kios-init, $ARCH" -version "$version" -out sbom.json -licences licences -cargo metadata.json \
+    # Of systemd it is the stub that is inside. A kernel of one's own is not Debian's.
+    { grep -hv ukify "${DEBIAN%/tree}/versions" "$1/versions" && linked_packages; } >packages
+    [ "$MODULES_BASE" = "$DEBIAN" ] || sed -i '/^linux-image-/d' packages
+    mapfile -t packages <packages
+    "$SBOM/sbom" -name "kios-init, $ARCH" -version "$version" -out sbom.json -licences licences -cargo metadata.json -rust "$(rustc --version | cut -d" " -f2)" \
         -debian "$DEBIAN,$1/tree,${PKG_CONFIG_SYSROOT_DIR:-},/" "$TREE"/usr/bin/{containerd,containerd-shim-runc-v2,kubelet,runc} \
         "$TREE"/usr/lib/kios/cni/* -- "${packages[@]}"
     as_of_epoch licences
     tar --sort=name --owner=0 --group=0 --numeric-owner -cJf licences.tar.xz licences
-    rm -r licences metadata.json
+    rm -r licences metadata.json packages
 }
 
 # write_all EFI: the disk, and the list where it is asked for.

@@ -44,7 +44,7 @@ pub fn mount(step: &mut Step, disk: &mut Option<Disk>) -> Result<()> {
 }
 
 fn mount_disk(step: &mut Step) -> Result<Disk> {
-    let path = devices::in_time(c"waiting for the data disk", find)?;
+    let path = devices::in_time(c"waiting for the data disk", plan::DATA_BY, find)?;
     let device = file::open(CWD, path.get(), OFlags::RDONLY).during(c"open data disk")?;
     if superblock(&device).is_some_and(|ext4| ext4.is_shared) {
         return Err(Error::new(c"data disk with multiple mount protection", Errno::OPNOTSUPP));

@@ -8,9 +8,10 @@ use rustix::io::{Errno, pread, read};
 
 use super::formats::{SUPERBLOCK_AT, device_names, uevent, whole_lines};
 use crate::error::{During, Error, Result};
+use crate::plan::{self, Millis};
+use crate::report;
 use crate::sys::text::{Path, Text};
 use crate::sys::{clock, file, net};
-use crate::{plan, report};
 
 /// Where block devices are listed: one a line, its name last.
 const LIST: &CStr = c"/proc/partitions";
@@ -18,11 +19,11 @@ const LIST: &CStr = c"/proc/partitions";
 /// What a file system's superblock says is its label.
 type Label = fn(&[u8]) -> Option<&[u8]>;
 
-/// Searches; where there is none (ENODEV), says so, and searches again whenever a device comes, until the plan's time.
-pub fn in_time<T>(waiting: impl Into<Text>, mut search: impl FnMut() -> Result<T>) -> Result<T> {
+/// Searches; where there is none (ENODEV), says so, and searches again whenever a device comes, until `by` since power-on.
+pub fn in_time<T>(waiting: impl Into<Text>, by: Millis, mut search: impl FnMut() -> Result<T>) -> Result<T> {
     // First, so that none comes between.
     let events = net::device_events();
-    let end = plan::DATA_BY.max(clock::since_power_on() / 1_000 + plan::DATA_WITHIN);
+    let end = by.max(clock::since_power_on() / 1_000 + plan::DATA_WITHIN);
     let mut waiting = Some(waiting.into());
     loop {
         let found = search();

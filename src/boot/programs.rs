@@ -23,7 +23,7 @@ use crate::sys::text::Text;
 pub struct Programs {
     /// Whether the root image is held, at [`plan::IMAGE_HELD`].
     pub image: bool,
-    /// Whether that is a partition, which is read through a mapping that nobody may change.
+    /// Whether that is in a partition: then nobody may load another table into the mapping that it is read through.
     pub on_disk: bool,
     /// Where it is not, by index into [`plan::SERVICES`]: the root's own, as they were at boot.
     held: [Option<Files>; plan::SERVICES.len()],

@@ -1,6 +1,9 @@
 //! The root: the EROFS image of the initramfs, mounted from ramfs where nobody can write it, moved over `/`. Also which
 //! root the kernel's own helpers see.
 //!
+//! Or the image is a file of an EROFS in a partition, which is read through a mapping that gives what it was made with, or
+//! nothing (dm-verity). Whoever mounts the mapping's device reads that file too, and has nothing of what is mounted from it.
+//!
 //! There is no loop device: a root pod could swap its backing file under the mounted root (LOOP_CHANGE_FD). The image's
 //! file is unlinked once mounted, so that no path leads to what backs the root, even from the emptied initramfs, which a
 //! pod reaches in a service's namespace by detaching the root there. A mark on that file system tells of each use of the
@@ -48,22 +51,25 @@ pub fn take(step: &mut Step, programs: &mut Programs) -> Result<()> {
             report::line().text(c"root in memory").send();
             unlinkat(CWD, source, AtFlags::empty()).during(c"unlink root image")?;
             let _ = unlinkat(CWD, c"/init", AtFlags::empty());
-            move_mount(&root, c"", CWD, plan::NEW_ROOT, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-                .during(c"attach root")?;
+            attach(&root)?;
         }
         Err(Errno::NOENT) if access(plan::ROOT_TABLE, Access::EXISTS).is_ok() => {
             for entry in plan::MOUNTS.iter().take(plan::ROOT_MOUNTS) {
                 mounts::mount(entry)?;
             }
-            let root = devices::in_time(c"waiting for the root disk", verified)?;
-            let held = file::open(CWD, plan::ROOT_DEVICE, OFlags::RDONLY).during(c"open root image")?;
-            stdio::install(held.as_fd(), Fixed::Image, false).during(c"dup")?;
+            let partition = find_verified()?;
+            let image = file::open(partition.as_fd(), plan::IMAGE_FILE, OFlags::RDONLY).during(c"open root image")?;
+            stdio::install(image.as_fd(), Fixed::Image, false).during(c"dup")?;
+            let root = erofs(plan::IMAGE_HELD)?;
             (programs.image, programs.on_disk) = (true, true);
             for entry in plan::MOUNTS.iter().take(plan::ROOT_MOUNTS) {
                 unmount(entry.target.get(), UnmountFlags::DETACH).during(entry.target)?;
             }
-            move_mount(&root, c"", CWD, plan::NEW_ROOT, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-                .during(c"attach root")?;
+            for path in [c"/init", plan::ROOT_TABLE] {
+                let _ = unlinkat(CWD, path, AtFlags::empty());
+            }
+            let _ = unlinkat(CWD, c"/sys", AtFlags::REMOVEDIR);
+            attach(&root)?;
         }
         Err(Errno::NOENT) if access(plan::ROOT_MARK, Access::EXISTS).is_ok() => {
             mount_bind_recursive(c"/", plan::NEW_ROOT).during(c"bind root")?;
@@ -123,32 +129,53 @@ pub fn erofs(source: &'static CStr) -> Result<Fd> {
     mounts::detached(c"erofs", &[(t(c"source"), t(source))], attributes).during(c"mount root image")
 }
 
+/// Puts the root where it is moved from.
+fn attach(root: &Fd) -> Result<()> {
+    move_mount(root, c"", CWD, plan::NEW_ROOT, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).during(c"attach root")
+}
+
 /// A detached mount of the first partition of the label that is what the table says: a mapping gives nothing else of it.
-/// Errors: ENODEV for no such partition; of the last.
-fn verified() -> Result<Fd> {
+/// Whoever labels another disk so does not keep the root's own, which may come later, from being found. Errors: ENODEV for no
+/// such partition; of the last that was looked at.
+fn find_verified() -> Result<Fd> {
     let table = file::open(CWD, plan::ROOT_TABLE, OFlags::RDONLY).during(plan::ROOT_TABLE)?;
     let mut bytes = [0; plan::ROOT_TABLE_BYTES];
     let got = read(&table, &mut bytes).during(plan::ROOT_TABLE)?;
     let (length, rest) = first_number(bytes.get(..got).unwrap_or(&[]));
-    let mut root = Err(Error::new(c"no root partition", Errno::NODEV));
-    devices::each(plan::ROOT_LABEL, None, &mut |path| {
-        if root.is_ok() {
-            return;
+    let (mut failed, mut before) = (None, 0);
+    let found = devices::in_time(c"waiting for the root disk", plan::ROOT_BY, || {
+        let (mut root, mut number) = (Err(Error::new(c"no root partition", Errno::NODEV)), 0);
+        devices::each(plan::ROOT_LABEL, None, &mut |_| number += 1)?;
+        // Only a device that came makes another try worth while; the mapping itself is one that comes.
+        if number == before {
+            return root;
         }
-        let (name, mut parameters) = (path.get().to_bytes(), [0; dm::PARAMETERS]);
-        let parts = [b"1 ", name, b" ", name, b" ", rest];
-        // What is too long is no table.
-        for (to, from) in parameters.iter_mut().zip(parts.into_iter().flatten()) {
-            *to = *from;
-        }
-        root = dm::Mapping::verity(length, &parameters)
-            .during(c"map root partition")
-            .and_then(|mapping| erofs(plan::ROOT_DEVICE).inspect_err(|_| mapping.remove()));
-        if root.is_ok() {
-            report::line().text(c"root on ").bytes(name).text(c", verified").send();
-        }
-    })?;
-    root
+        before = number;
+        devices::each(plan::ROOT_LABEL, None, &mut |path| {
+            if root.is_err() {
+                match verified(length, rest, path.get().to_bytes()) {
+                    Ok(mounted) => root = Ok(mounted),
+                    Err(error) => failed = Some(error),
+                }
+            }
+        })?;
+        root
+    });
+    found.map_err(|error| failed.unwrap_or(error))
+}
+
+/// A detached mount of what the device `name` has, through the mapping. Errors: of the mapping; of the mount calls, which read
+/// the first blocks.
+fn verified(length: u64, rest: &[u8], name: &[u8]) -> Result<Fd> {
+    let mut parameters = [0; dm::PARAMETERS];
+    // What is too long is no table.
+    for (to, from) in parameters.iter_mut().zip([b"1 ", name, b" ", name, b" ", rest].into_iter().flatten()) {
+        *to = *from;
+    }
+    let mapping = dm::Mapping::verity(length, &parameters).during(c"map root partition")?;
+    let root = erofs(plan::ROOT_DEVICE).inspect_err(|_| mapping.remove())?;
+    report::line().text(c"root on ").bytes(name).text(c", verified").send();
+    Ok(root)
 }
 
 /// Confines the kernel's threads to [`plan::KERNEL_ROOT`].

@@ -3,7 +3,7 @@
 use linux_raw_sys::general::__NR_ioctl;
 use rustix::fd::AsRawFd;
 use rustix::fs::{CWD, OFlags};
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 use static_assertions::const_assert_eq;
 
 use super::arch::syscall;
@@ -56,13 +56,14 @@ pub struct Mapping(Fd);
 impl Mapping {
     /// Makes one whose blocks are read only, and only as long as they are those of the table: `length` sectors of 512 bytes,
     /// and the parameters of the target `verity`. Errors: ENOENT for a kernel without the device mapper; EINVAL for a table
-    /// that is none, or without the target; of the devices that the table names.
+    /// that is none, or without the target; EBUSY where there is another mapping already; of the devices that the table names.
     pub fn verity(length: u64, parameters: &[u8; PARAMETERS]) -> Result<Mapping> {
         let mapping = Mapping(file::open(CWD, c"/dev/mapper/control", OFlags::RDWR)?);
-        request(&mapping.0, CREATE, 0, parameters)?;
-        if let Err(errno) =
-            request(&mapping.0, LOAD, length, parameters).and_then(|()| request(&mapping.0, RESUME, 0, parameters))
-        {
+        let device = request(&mapping.0, CREATE, 0, parameters)?;
+        // But for the major number, which is in the midst (linux/kdev_t.h, huge_encode_dev).
+        let made = if device & !0xf_ff00 == 0 { Ok(0) } else { Err(Errno::BUSY) };
+        let made = made.and_then(|_| request(&mapping.0, LOAD, length, parameters));
+        if let Err(errno) = made.and_then(|_| request(&mapping.0, RESUME, 0, parameters)) {
             mapping.remove();
             return Err(errno);
         }
@@ -75,8 +76,8 @@ impl Mapping {
     }
 }
 
-/// Sends a request about it.
-fn request(control: &Fd, number: u32, length: u64, parameters: &[u8; PARAMETERS]) -> Result<()> {
+/// Sends a request about it; its device.
+fn request(control: &Fd, number: u32, length: u64, parameters: &[u8; PARAMETERS]) -> Result<u64> {
     let mut name = [0; 128];
     for (to, from) in name.iter_mut().zip(b"kios-root") {
         *to = *from;
@@ -109,5 +110,6 @@ fn request(control: &Fd, number: u32, length: u64, parameters: &[u8; PARAMETERS]
         0,
     ];
     // SAFETY: it reads and writes as many bytes as `size` says, which are the struct's.
-    check(unsafe { syscall(__NR_ioctl, arguments) }).map(|_| ())
+    check(unsafe { syscall(__NR_ioctl, arguments) })?;
+    Ok(request.device)
 }

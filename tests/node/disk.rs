@@ -4,10 +4,12 @@ use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use kios_init::boot::formats::erofs_bytes;
+
 use crate::arch::{arch, choose};
 use crate::attack::HELPER;
 use crate::gate::{ROOM, Scenario, scenario};
-use crate::image::{built, manifests, run};
+use crate::image::{manifests, run};
 use crate::lines::{check_boot, of_init, power_off};
 use crate::vm::{Boot, Vm, boot, repository, scratch};
 
@@ -132,20 +134,31 @@ fn root_in_a_partition() {
         scenario.note(&format!("MemTotal - MemAvailable with both pods and a third: {used} bytes"));
         let said = vm.sh("/tmp/intruder map kios-root");
         assert_eq!(said, "device mapper's version: open\ndevice mapper's table: held EPERM");
+        let written = vm.sh("blockdev --setrw /host/dev/dm-0; dd if=/dev/zero of=/host/dev/dm-0 bs=4k count=1 conv=notrunc 2>&1 || true");
+        assert!(written.contains("not permitted") || written.contains("ermission denied"), "{written}");
         spoil(scenario, &mut vm);
         power_off(scenario, &mut vm);
         drop(vm);
 
-        // The superblock, and the hash of all hashes.
-        let length = usize::try_from(fs::metadata(built("ROOT")).unwrap().len()).unwrap();
-        let start = |(name, at): (&str, usize)| {
+        // The superblock, and the hash of all hashes, behind the file system.
+        let length = usize::try_from(erofs_bytes(&bytes[ROOT_AT + 1024..]).expect("EROFS")).unwrap();
+        let changed = |name: &str, at: usize| {
             let mut changed = bytes.clone();
             changed[ROOT_AT + at] ^= 1;
             let disk = scratch(name);
             fs::write(&disk, changed).unwrap();
-            (boot(scenario).option("--image", &disk).option("--memory", "700").start(), disk)
+            disk
         };
-        for (mut vm, disk) in [("superblock.disk", 1024), ("hashes.disk", length)].map(start) {
+        let disks = [changed("superblock.disk", 1024), changed("hashes.disk", length)];
+        // Where another disk has it, that is taken; and of two data disks none.
+        let drive = format!("if=none,id=other,format=raw,snapshot=on,file={}", disk.display());
+        let other = ["-drive", &drive, "-device", "virtio-blk-pci,drive=other"];
+        let vm = boot(scenario).option("--image", &disks[0]).qemu(&other).start();
+        vm.wait_up();
+        assert!(vm.has("root on /dev/vdb2, verified") && vm.has("two data disks"));
+        drop(vm);
+        let start = |disk| (boot(scenario).option("--image", &disk).option("--memory", "700").start(), disk);
+        for (mut vm, disk) in disks.map(start) {
             assert_eq!(vm.end().0, 3, "the machine resets");
             let fatal: Vec<_> = of_init(&vm.lines()).into_iter().filter(|line| line.text.contains("(fatal)")).collect();
             assert_eq!(fatal.len(), 1, "one line says why");

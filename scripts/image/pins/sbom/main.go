@@ -1,6 +1,6 @@
 // Command sbom lists what is in a node's image, as CycloneDX, and collects the licences of it.
 //
-//	sbom -name NAME -version VERSION -out FILE -licences DIR -cargo METADATA -debian TREE PROGRAM... -- PACKAGE.deb...
+//	sbom -name NAME -version VERSION -out FILE -licences DIR -cargo METADATA -rust VERSION -debian TREES PROGRAM... -- PACKAGE.deb...
 //
 // Go's modules are read from the programs, Rust's crates from what `cargo metadata` says, Debian's
 // packages from the names of their files.
@@ -47,6 +47,7 @@ func main() {
 	out := flag.String("out", "", "the list")
 	licences := flag.String("licences", "", "a directory for the licences, made if absent")
 	cargo := flag.String("cargo", "", "what cargo metadata says")
+	rust := flag.String("rust", "", "version of Rust's core library")
 	debian := flag.String("debian", "", "where the packages are unpacked, several by commas")
 	flag.Parse()
 	programs, packages := flag.Args(), []string(nil)
@@ -59,6 +60,9 @@ func main() {
 		os.Exit(1)
 	}
 	l := list{components: map[string]cdx.Component{}, licences: *licences, known: known}
+	core := cdx.Component{Name: "core", Version: *rust, PackageURL: "pkg:generic/rust-core@" + *rust}
+	core.Licenses = &cdx.Licenses{{Expression: "MIT OR Apache-2.0"}}
+	l.components[core.PackageURL] = core
 	err = l.crates(*cargo)
 	for _, program := range programs {
 		err = errors.Join(err, l.modules(program))
