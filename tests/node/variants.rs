@@ -68,7 +68,7 @@ fn files_in_the_initramfs_as_root() {
         vm.wait_for("dhcpcd: bound eth0 10.0.2.");
         let lines = vm.lines();
         check_boot(scenario, &lines, &["virtio-rng.ko: ENOENT (degraded)", "7/12 modules "]);
-        check_order(&lines, &["root: the initramfs' own files, which pods can write", "2/12 root "]);
+        check_order(&lines, &["root in the initramfs' own files, which pods can write", "2/12 root "]);
         vm.sh("echo x >/host/etc/written && rm /host/etc/written");
         query_logs(scenario, &mut vm);
         power_off(scenario, &mut vm);
