@@ -28,10 +28,12 @@ set_arch() {
 # virtual machines knows its power button by ACPI alone, which UEFI brings; for the other one the machine is a board with a
 # device tree. An image brings its kernel, which UEFI starts.
 firmware() {
+    local kernel=$FLAVOUR
+    [ -z "${IMAGE_FILE:-}" ] || kernel=image
     FIRMWARE=
-    case "$ARCH ${IMAGE_FILE:+image}${IMAGE_FILE:-$FLAVOUR}" in
-        "x86_64 image"*) FIRMWARE=/usr/share/ovmf/OVMF.fd ;;
-        "aarch64 image"* | "aarch64 cloud") FIRMWARE=/usr/share/qemu-efi-aarch64/QEMU_EFI.fd ;;
+    case "$ARCH $kernel" in
+        "x86_64 image") FIRMWARE=/usr/share/ovmf/OVMF.fd ;;
+        "aarch64 image" | "aarch64 cloud") FIRMWARE=/usr/share/qemu-efi-aarch64/QEMU_EFI.fd ;;
     esac
 }
 

@@ -42,8 +42,8 @@ EOF
     apt-get update -q
 }
 
-# fetch_debian PIN: into the current directory; `tree` holds the unpacked files, `versions` what they are.
-fetch_debian() {
+# fetch_pinned PIN: into the current directory; `tree` holds the unpacked files, `versions` what they are.
+fetch_pinned() {
     local pin=$1 name version
     own_apt "$(awk '$1 == "suite" { print $2 }' "$pin")"
     while read -r name version; do
@@ -53,6 +53,11 @@ fetch_debian() {
         fetch_package "$name" "$version"
     done <"$pin"
     rm -rf apt debs
+}
+
+# fetch_debian PIN: the same, with the kernel's modules ready for modprobe.
+fetch_debian() {
+    fetch_pinned "$1"
     # Trixie keeps modules below /usr/lib only; modprobe looks in /lib.
     [ -e tree/lib ] || ln -s usr/lib tree/lib
     local release

@@ -11,17 +11,6 @@ declare -A ESP_SIZE=([initramfs]=256 [partition]=64)
 # MiB of the data partition beyond what is in it; it grows on the first boot.
 DATA_ROOM=128
 
-# fetch_efi PIN: the stub that starts the kernel, and ukify, into ./tree.
-fetch_efi() {
-    local pin=$1 name version
-    own_apt "$(awk '$1 == "suite" { print $2 }' "$pin")"
-    while read -r name version; do
-        case $name in '' | '#'* | suite) continue ;; esac
-        fetch_package "$name" "$version"
-    done <"$pin"
-    rm -rf apt debs
-}
-
 # set_epoch: the time of everything in the image, SOURCE_DATE_EPOCH (reproducible-builds.org) or of the last commit.
 set_epoch() {
     SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$REPO" log -1 --format=%ct 2>/dev/null || echo 1)}
@@ -55,6 +44,7 @@ write_root() {
 write_uki() {
     local efi=$1 initramfs=$2 out=$3 own=()
     [ -z "$SIGN_KEY" ] || own=(--secureboot-private-key "$SIGN_KEY" --secureboot-certificate "$SIGN_CERT")
+    # Whatever it exits with, the mistake is not the user's.
     /usr/bin/python3 "$efi/tree/usr/bin/ukify" build --efi-arch "$EFI_ARCH" --linux "$KERNEL" --initrd "$initramfs" --uname "$RELEASE" \
         --stub "$efi/tree/usr/lib/systemd/boot/efi/linux$EFI_ARCH.efi.stub" --os-release "@$IMAGE/root/usr/lib/os-release" \
         --cmdline "$BOOT_CONSOLE$KERNEL_LINE" --output "$out" "${own[@]}" || return 1
@@ -159,7 +149,7 @@ write_all() {
 # get_disk FILE: makes it.
 get_disk() {
     local dir efi
-    cached efi "$(hash_of "$IMAGE/pins/efi" "=$ARCH")" "EFI stub and ukify of Debian" fetch_efi "$IMAGE/pins/efi"
+    cached efi "$(hash_of "$IMAGE/pins/efi" "=$ARCH")" "EFI stub and ukify of Debian" fetch_pinned "$IMAGE/pins/efi"
     efi=$REPLY
     if [ -n "$WITH_SBOM" ]; then
         host_program sbom "the lister of what is inside" 0 "" "" kios.invalid/pins/sbom
