@@ -72,9 +72,13 @@ pub const KERNEL_ROOT: &CStr = c"kernel";
 
 /// What mounting the root image needs; in the initramfs.
 pub const ROOT_MODULES: Modules = Modules { directory: c"/modules", list: c"order", once: true };
-/// What the data disk and containerd's start need.
+/// What the next boot steps and containerd's start need, but for [`STORAGE_MODULES`].
 pub const EARLY_MODULES: Modules = Modules { directory: c"/usr/lib/kios/modules", list: c"early", once: false };
-/// What pods may need; loaded beside containerd's start, since nothing loads modules later.
+/// Drivers of disks other than virtio's, loaded beside those above: they wait for what they drive.
+pub const STORAGE_MODULES: Modules = Modules { directory: c"/usr/lib/kios/modules", list: c"storage", once: false };
+/// How long they are waited for: disks spin up.
+pub const STORAGE_LIMIT: Millis = 30_000;
+/// The network, and what pods may need; loaded beside all that follows, since nothing loads modules later.
 pub const LATE_MODULES: Modules = Modules { directory: c"/usr/lib/kios/modules", list: c"late", once: false };
 /// Bytes of the longest module list.
 pub const MODULE_LIST_BYTES: usize = 4096;
@@ -331,8 +335,6 @@ pub const RECORDS: &CStr = c"pstore";
 pub const INPUT: &[u8] = b"/dev/input/event";
 /// Their number; at most ten.
 pub const INPUTS: usize = 8;
-/// Signals read before the loop looks at anything else.
-pub const SIGNAL_BATCH: usize = 64;
 /// Children reaped before the loop looks at anything else.
 pub const REAP_BATCH: usize = 512;
 

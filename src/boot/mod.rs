@@ -32,7 +32,6 @@ pub use data::Disk;
 pub use identity::Identity;
 pub use isolation::Isolation;
 pub use kernel::put as kernel_put;
-pub use modules::load_late;
 pub use mounts::detached;
 pub use programs::Programs;
 
@@ -96,7 +95,7 @@ const STEPS: [(Text, Run); 12] = [
     (t(c"namespace"), |step, _| mounts::make_private(step)),
     (t(c"mounts"), |step, _| mounts::mount_all(step).map(|()| console::leave_redirection())),
     (t(c"programs"), |step, machine| programs::check(step, &mut machine.programs)),
-    (t(c"modules"), |step, machine| modules::load_early(step, &mut machine.watchdog)),
+    (t(c"modules"), |step, machine| modules::load(step, &mut machine.watchdog)),
     (t(c"kernel"), |step, _| kernel::set(step)),
     (t(c"data"), |step, machine| data::mount(step, &mut machine.disk)),
     (t(c"identity"), |step, machine| identity::set(step, machine)),

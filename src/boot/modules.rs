@@ -1,5 +1,6 @@
 //! Kernel modules, in the order written when the image was built: nothing looks for dependencies at run time.
 
+use rustix::event::PollFlags;
 use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, CWD, OFlags, unlinkat};
 use rustix::io::{Errno, read};
@@ -24,15 +25,17 @@ struct Count {
 
 /// Loads what mounting the root image needs. A root in the initramfs' own files may come with no list.
 pub fn load_root(step: &mut Step) {
-    match load(&plan::ROOT_MODULES) {
+    match load_list(&plan::ROOT_MODULES) {
         Err(error) if error.errno == Errno::NOENT => {}
         result => finish(step, result),
     }
 }
 
-/// Loads what the data disk and containerd's start need, and opens the hardware watchdog whose driver is among it.
-pub fn load_early(step: &mut Step, watchdog: &mut Option<Fd>) -> Result<()> {
-    finish(step, load(&plan::EARLY_MODULES));
+/// Loads what the next steps and containerd's start need, and beside that the drivers of other disks, which have found
+/// theirs by the end; opens the hardware watchdog whose driver is among it. Errors: of pipe2(2), fork(2).
+pub fn load(step: &mut Step, watchdog: &mut Option<Fd>) -> Result<()> {
+    let others = load_beside()?;
+    finish(step, load_list(&plan::EARLY_MODULES));
     // A machine without one says nothing of it.
     let mut path = Path::new();
     *watchdog = (b'0'..=b'9').find_map(|digit| {
@@ -42,21 +45,29 @@ pub fn load_early(step: &mut Step, watchdog: &mut Option<Fd>) -> Result<()> {
     if let Some(device) = watchdog {
         watchdog::set_timeout(device, plan::WATCHDOG_BOOT);
     }
+    if !file::ready(others.as_fd(), PollFlags::IN, plan::STORAGE_LIMIT) {
+        step.degrade(Error::new(c"disk drivers", Errno::TIMEDOUT));
+    }
     Ok(())
 }
 
-/// Loads the rest in a child, which ends when it is done. Errors: of fork(2).
-pub fn load_late() -> Result<()> {
+/// Loads drivers of disks, then the rest, in a child, which ends when it is done. It stays outside init's cgroup, which
+/// goes before the services'; what it does must not. Returns what hangs up once the drivers are loaded. Errors: of
+/// pipe2(2), fork(2).
+fn load_beside() -> Result<Fd> {
+    let (loaded, loading) = file::pipe().during(c"pipe")?;
     if process::fork().during(c"fork")?.is_some() {
-        return Ok(());
+        return Ok(loaded);
     }
     // A stop ends it by SIGTERM; nobody reads its signals.
     let _ = signal::unblock_all();
-    let result = load(&plan::LATE_MODULES);
+    // Those that failed have lines of their own, here and below.
+    let _ = load_list(&plan::STORAGE_MODULES);
+    drop(loading);
+    let result = load_list(&plan::LATE_MODULES);
     let mut line = report::line();
     line.text(c"late modules: ");
     match &result {
-        // Those that failed have lines of their own.
         Ok(count) => line.number(count.loaded.into()).text(c" loaded"),
         Err(error) => line.error(error).text(c" (degraded)"),
     }
@@ -73,12 +84,12 @@ fn finish(step: &mut Step, result: Result<Count>) {
 }
 
 /// Loads the modules of a list; each that fails gets a line. Errors: no list.
-fn load(modules: &Modules) -> Result<Count> {
-    let directory = file::open(CWD, modules.directory, OFlags::PATH | OFlags::DIRECTORY).during(c"open modules")?;
+fn load_list(modules: &Modules) -> Result<Count> {
+    let directory = file::open(CWD, modules.directory, OFlags::PATH | OFlags::DIRECTORY).during(c"modules")?;
     let directory = directory.as_fd();
-    let list = file::open(directory, modules.list, OFlags::RDONLY).during(c"open module list")?;
+    let list = file::open(directory, modules.list, OFlags::RDONLY).during(c"module list")?;
     let mut bytes = [0; plan::MODULE_LIST_BYTES];
-    let got = read(&list, &mut bytes).during(c"read module list")?;
+    let got = read(&list, &mut bytes).during(c"module list")?;
     let mut count = Count::default();
     let mut path = Path::new();
     for name in module_names(bytes.get(..got).unwrap_or(&[])) {

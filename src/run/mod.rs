@@ -1,4 +1,4 @@
-//! The main loop: one epoll on signals, notify sockets, kubelet's bus and the power button, and the only place that feeds
+//! The main loop: one epoll on signals, notify sockets, kubelet's bus, the power button and a timer, and the only place that feeds
 //! the watchdog while the machine runs.
 
 pub mod bus;
@@ -24,7 +24,7 @@ pub use signals::Request;
 pub use spawn::let_fork;
 pub use supervisor::Supervisor;
 
-use crate::boot::{self, Machine};
+use crate::boot::Machine;
 use crate::error::{During, Error, Result};
 use crate::plan::{self, Millis};
 use crate::report;
@@ -41,24 +41,29 @@ pub enum Token {
     Notify(usize),
     /// The bus has something to do.
     Bus(Source),
+    /// A deadline has come.
+    Timer,
     /// The kernel found an error in the data disk's file system.
     Disk,
     /// An input device has events; by index.
     Input(usize),
 }
 
+const SIGNALS: u64 = 0;
 /// Numbers of input devices in epoll's data begin here; of the bus's descriptors, there; of services one above zero.
 const INPUT_BASE: usize = 16;
 const DISK: usize = 15;
+const TIMER: usize = 14;
 const BUS_BASE: usize = 8;
 
 impl Token {
     /// As epoll's data.
     pub fn data(self) -> epoll::EventData {
         epoll::EventData::new_u64(match self {
-            Token::Signals => 0,
+            Token::Signals => SIGNALS,
             Token::Notify(index) => index as u64 + 1,
             Token::Bus(source) => BUS_BASE as u64 + source as u64,
+            Token::Timer => TIMER as u64,
             Token::Disk => DISK as u64,
             Token::Input(index) => (INPUT_BASE + index) as u64,
         })
@@ -70,7 +75,8 @@ impl Token {
             number if number < BUS_BASE => Token::Notify(number - 1),
             BUS_BASE => Token::Bus(Source::Listener),
             number if number == BUS_BASE + 1 => Token::Bus(Source::Peer),
-            number if number < DISK => Token::Bus(Source::Lock),
+            number if number < TIMER => Token::Bus(Source::Lock),
+            TIMER => Token::Timer,
             DISK => Token::Disk,
             number => Token::Input(number - INPUT_BASE),
         }
@@ -147,48 +153,47 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
     {
         report::degraded(&error);
     }
+    let timer = clock::timer().during(c"timer")?;
+    epoll::add(&epoll, &timer, Token::Timer.data(), epoll::EventFlags::IN).during(c"watch timer")?;
     let mut feeding = machine.watchdog.as_ref().map(Feeding::begin);
     services.tend(machine, &epoll, now());
-    // Beside containerd's start, which does not need them.
-    if let Err(error) = boot::load_late() {
-        report::degraded(&error);
-    }
     let (mut more_to_reap, mut ending): (bool, Option<Ending>) = (false, None);
-    // One time for each round: what stands still within it is seen at the next.
-    let mut woke = now();
+    // One time for each round: what stands still within it is seen at the next. A round that only reaps orphans has that of the
+    // one before: what is due comes as an event.
+    let (mut woke, mut armed) = (now(), Millis::MAX);
     loop {
         let none = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
         let mut events = [none; 8];
         let pods = ending.map_or(Millis::MAX, |ending| ending.deadline().min(services.pods_deadline()));
-        let deadline = services.deadline().min(pods);
-        let mut timeout = if more_to_reap { 0 } else { deadline.saturating_sub(now()) };
+        let mut deadline = services.deadline().min(pods);
         if let Some(feeding) = &mut feeding {
-            timeout = timeout.min(feeding.feed(now()));
+            deadline = deadline.min(feeding.feed(woke));
         }
-        let planned = woke.saturating_add(timeout);
-        let got = match file::wait(&epoll, &mut events, timeout) {
+        if deadline != armed {
+            clock::set_timer(&timer, deadline);
+            armed = deadline;
+        }
+        let planned = deadline.max(woke);
+        let got = match file::wait(&epoll, &mut events, more_to_reap) {
             Ok(got) => got,
             Err(Errno::INTR) => 0,
             Err(errno) => return Err(Error::new(c"epoll", errno)),
         };
-        woke = now();
-        if woke > planned.saturating_add(plan::OVERSLEPT) {
-            // The machine slept, or stood still: what services said meanwhile is yet to be read.
-            services.excuse(woke);
+        let events = events.get(..got).unwrap_or(&[]);
+        if events.iter().any(|event| event.data.u64() != SIGNALS) {
+            woke = now();
         }
         let mut asked = None;
-        for event in events.iter().take(got) {
+        for event in events {
             match Token::from_data(event.data) {
                 Token::Signals => {
-                    for _ in 0..plan::SIGNAL_BATCH {
-                        let Ok(number) = signal::read(&signals) else { break };
-                        asked = asked.or(signals::request(number));
-                    }
+                    signal::read(&signals, |number| asked = asked.or(signals::request(number)));
                     // Whichever it was: a flood of one must not hide that a child ended.
                     more_to_reap = true;
                 }
                 Token::Notify(index) => services.hear(index, &epoll, woke),
                 Token::Bus(source) => services.serve(source, &epoll, woke),
+                Token::Timer => {}
                 Token::Disk => {
                     // The first says it all: from then on nothing is written.
                     let _ = disk.map(|errors| epoll::delete(&epoll, errors));
@@ -206,9 +211,21 @@ fn watch(machine: &Machine, services: &mut Supervisor) -> Result<Ending> {
                 }
             }
         }
+        if asked.is_some() {
+            woke = now();
+        }
         if more_to_reap {
-            let left = reap(|pid, status| services.reaped(pid, status, &epoll, woke));
+            let left = reap(|pid, status| {
+                if services.knows(pid) {
+                    woke = now();
+                    services.reaped(pid, status, &epoll, woke);
+                }
+            });
             more_to_reap = left == Left::Ended;
+        }
+        if woke > planned.saturating_add(plan::OVERSLEPT) {
+            // The machine slept, or stood still: what services said meanwhile is yet to be read.
+            services.excuse(woke);
         }
         services.tend(machine, &epoll, woke);
         match (ending, asked) {
@@ -247,13 +264,13 @@ impl Feeding<'_> {
         Feeding { device, every: feed_every(seconds), due: 0 }
     }
 
-    /// Feeds it if that is due; how long until it is due again, in milliseconds.
+    /// Feeds it if that is due; when it is due again.
     fn feed(&mut self, now: Millis) -> Millis {
         if now >= self.due {
             watchdog::feed(self.device);
             self.due = now.saturating_add(self.every);
         }
-        self.due.saturating_sub(now)
+        self.due
     }
 }
 

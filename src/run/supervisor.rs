@@ -158,6 +158,11 @@ impl Supervisor {
         if kubelet.started_before(ready) { ready.saturating_add(plan::RECONNECT_AFTER) } else { ready }
     }
 
+    /// Whether the end of process `pid` is one to note: it is a service, or serves one. All others are orphans.
+    pub fn knows(&self, pid: Pid) -> bool {
+        [self.saver, self.writer].contains(&Some(pid)) || self.units.iter().any(|unit| unit.knows(pid))
+    }
+
     /// Notes the end of process `pid` if it is a service's, or the writer.
     pub fn reaped(&mut self, pid: Pid, status: WaitStatus, epoll: &Fd, now: Millis) {
         let mut before_is_ready = true;

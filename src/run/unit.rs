@@ -57,6 +57,11 @@ impl Unit {
         self.pid
     }
 
+    /// Whether that process is its own, or one that serves it.
+    pub fn knows(&self, pid: Pid) -> bool {
+        [self.pid, self.asks, self.drain].contains(&Some(pid))
+    }
+
     /// Whether it is ready.
     pub fn is_ready(&self) -> bool {
         self.service.is_ready()

@@ -1,11 +1,16 @@
-//! Time since power-on, and what the clock shows.
+//! Time since power-on, a timer by it, and what the clock shows.
 
 use core::mem::MaybeUninit;
-use linux_raw_sys::general::{__NR_clock_gettime, __NR_clock_settime, CLOCK_BOOTTIME, CLOCK_REALTIME, timespec};
+use linux_raw_sys::general::{
+    __NR_clock_gettime, __NR_clock_settime, __NR_timerfd_create, __NR_timerfd_settime, CLOCK_BOOTTIME, CLOCK_REALTIME,
+    O_CLOEXEC, itimerspec, timespec,
+};
+use rustix::fd::AsRawFd;
 use rustix::io::Result;
 
 use super::arch::syscall;
-use super::check;
+use super::fd::Fd;
+use super::{check, fd_argument};
 
 /// Microseconds since the kernel started (CLOCK_BOOTTIME).
 pub fn since_power_on() -> u64 {
@@ -24,6 +29,26 @@ pub fn set(seconds: u64) -> Result<()> {
     let arguments = [CLOCK_REALTIME as usize, (&raw const time).expose_provenance(), 0, 0, 0, 0];
     // SAFETY: `time` is a timespec, and outlives the call.
     check(unsafe { syscall(__NR_clock_settime, arguments) }).map(|_| ())
+}
+
+/// A timer by the time since power-on, which is not set (timerfd_create(2)). Errors: EMFILE, ENOMEM.
+pub fn timer() -> Result<Fd> {
+    // TFD_CLOEXEC is O_CLOEXEC (linux/timerfd.h).
+    // SAFETY: no memory is passed.
+    Fd::from_answer(unsafe { syscall(__NR_timerfd_create, [CLOCK_BOOTTIME as usize, O_CLOEXEC as usize, 0, 0, 0, 0]) })
+}
+
+/// Makes it readable from `at` on, milliseconds since power-on, and at once if that is over; not before
+/// (timerfd_settime(2)).
+pub fn set_timer(timer: &Fd, at: u64) {
+    const TFD_TIMER_ABSTIME: usize = 1;
+    // Zero would unset it.
+    let at = at.max(1);
+    let value = timespec { tv_sec: (at / 1_000).cast_signed(), tv_nsec: (at % 1_000).cast_signed() * 1_000_000 };
+    let once = itimerspec { it_interval: timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
+    let arguments = [fd_argument(timer.as_raw_fd()), TFD_TIMER_ABSTIME, (&raw const once).expose_provenance(), 0, 0, 0];
+    // SAFETY: `once` is read only for the length of the call; no old setting is asked for.
+    unsafe { syscall(__NR_timerfd_settime, arguments) };
 }
 
 /// A clock's time (clock_gettime(2)); 0 if the kernel refuses, which it does not. By system call: the vDSO's parser costs more

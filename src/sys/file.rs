@@ -149,10 +149,9 @@ pub fn entries(directory: &Fd, space: &mut [u8]) -> Result<usize> {
     check(unsafe { syscall(__NR_getdents64, arguments) })
 }
 
-/// Waits for events, at most `timeout` milliseconds (epoll_pwait(2)); the number of those filled in, 0 after the time.
-/// Errors: EINTR.
-pub fn wait(epoll: &Fd, events: &mut [Event], timeout: u64) -> Result<usize> {
-    let limit = i32::try_from(timeout).unwrap_or(i32::MAX);
+/// Waits for events, or only looks for them (epoll_pwait(2)); the number of those filled in. Errors: EINTR.
+pub fn wait(epoll: &Fd, events: &mut [Event], look: bool) -> Result<usize> {
+    let limit = if look { 0 } else { -1 };
     let arguments = [
         fd_argument(epoll.as_raw_fd()),
         events.as_mut_ptr().expose_provenance(),

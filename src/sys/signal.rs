@@ -1,12 +1,11 @@
 //! Signals as a descriptor: all stay blocked for ever, and the main loop reads them.
 
-use core::mem::size_of;
+use core::mem::{size_of, size_of_val};
 use linux_raw_sys::general::{
     __NR_read, __NR_rt_sigprocmask, __NR_rt_sigtimedwait, __NR_signalfd4, O_CLOEXEC, O_NONBLOCK, SIG_SETMASK, timespec,
 };
 use rustix::fd::AsRawFd;
 use rustix::io::Result;
-use static_assertions::const_assert_eq;
 
 use super::arch::syscall;
 use super::fd::Fd;
@@ -15,13 +14,8 @@ use super::{check, fd_argument};
 /// The kernel's sigset_t: one bit a signal, signal 1 in bit 0.
 pub type Mask = u64;
 
-/// `struct signalfd_siginfo` (signalfd(2)), of which init reads the number.
-#[repr(C)]
-struct SignalInfo {
-    number: u32,
-    rest: [u32; 31],
-}
-const_assert_eq!(size_of::<SignalInfo>(), 128);
+/// `struct signalfd_siginfo` (signalfd(2)), of which init reads the number, its first word.
+type SignalInfo = [u32; 32];
 
 fn set_mask(mask: Mask) -> Result<()> {
     let arguments = [SIG_SETMASK as usize, (&raw const mask).expose_provenance(), 0, size_of::<Mask>(), 0, 0];
@@ -61,12 +55,15 @@ pub fn descriptor(mask: Mask) -> Result<Fd> {
     Fd::from_answer(unsafe { syscall(__NR_signalfd4, arguments) })
 }
 
-/// Reads the number of one pending signal. Errors: EAGAIN when there is none.
-pub fn read(descriptor: &Fd) -> Result<u32> {
-    let mut info = SignalInfo { number: 0, rest: [0; 31] };
+/// Hands the numbers of pending signals to `each`, the lowest first, at most [`BATCH`] at once.
+pub fn read(descriptor: &Fd, each: impl FnMut(u32)) {
+    let mut all: [SignalInfo; BATCH] = [[0; 32]; BATCH];
     let arguments =
-        [fd_argument(descriptor.as_raw_fd()), (&raw mut info).expose_provenance(), size_of::<SignalInfo>(), 0, 0, 0];
-    // SAFETY: `info` is writable for the size given. A signalfd writes whole structs (signalfd(2)), of integers.
-    check(unsafe { syscall(__NR_read, arguments) })?;
-    Ok(info.number)
+        [fd_argument(descriptor.as_raw_fd()), (&raw mut all).expose_provenance(), size_of_val(&all), 0, 0, 0];
+    // SAFETY: `all` is writable for the size given. A signalfd writes whole structs (signalfd(2)), of integers.
+    let got = check(unsafe { syscall(__NR_read, arguments) }).unwrap_or(0);
+    all.iter().take(got / size_of::<SignalInfo>()).map(|info| info[0]).for_each(each);
 }
+
+/// Signals that are read at once.
+const BATCH: usize = 8;

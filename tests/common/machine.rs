@@ -11,9 +11,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Gid, Pid, Uid, setfsgid, setfsuid};
 
+use super::layout::OWNER;
 use super::log::Log;
 use super::process::Process;
-use super::setup::OWNER;
 use super::{SOON, wait_for};
 
 /// An init, which ends with this value.

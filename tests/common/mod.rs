@@ -2,6 +2,7 @@
 // Each test program uses its part.
 #![allow(dead_code)]
 
+pub mod layout;
 pub mod log;
 pub mod machine;
 pub mod namespace;

@@ -9,32 +9,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use kios_init::plan;
 
+use super::layout::{DIRECTORIES, OWNER};
 use super::log::Log;
 use super::machine::{Cgroup, Machine, Root};
 use super::process::Process;
 use super::{init, stand_in};
-
-/// Outside id of the namespace's root, as stand_in/launch.rs maps it.
-pub const OWNER: u32 = 100_000;
-
-/// Directories that the root image has, beside those of the programs and their libraries.
-const DIRECTORIES: &[&str] = &[
-    "usr/bin",
-    "etc/kios",
-    "etc/kubernetes",
-    "etc/cni",
-    "opt/cni/bin",
-    "dev",
-    "proc",
-    "sys",
-    "run",
-    "tmp",
-    "var",
-    "data",
-    "kios",
-    "newroot",
-    "kernel",
-];
 
 /// Where the stand-in's interpreter and libraries are.
 const LIBRARIES: &[&str] = &["lib", "lib64", "usr/lib", "usr/lib64"];

@@ -13,8 +13,9 @@ use nix::sys::stat::Mode;
 use nix::sys::termios::{FlowArg, tcflow};
 use nix::unistd::{mkfifo, ttyname};
 
+use crate::common::layout::OWNER;
 use crate::common::machine::Machine;
-use crate::common::setup::{OWNER, Setup};
+use crate::common::setup::Setup;
 use crate::common::wait_for;
 
 /// Design §2: a missing console degrades the machine, which says so where it can and goes on.

@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use kios_init::plan;
+use nix::unistd::Pid;
 
 use crate::common::machine::Machine;
 use crate::common::setup::Setup;
-use crate::common::wait_for;
+use crate::common::{SOON, wait_for};
 
 /// Issue 3: resident memory of init, in KiB.
 const RESIDENT_MAX: u64 = 128;
@@ -37,4 +38,51 @@ fn a_hundred_thousand_orphans_leave_nothing_behind() {
     assert_eq!(first, last);
     assert!(last.0 <= RESIDENT_MAX, "{} KiB", last.0);
     assert!(!machine.log.begins("kubelet (pid") && !machine.log.begins("containerd (pid"));
+}
+
+/// The numbers of the system calls that process `pid` enters, from its next one on, until what is begun is over and it waits in
+/// one for a while.
+#[cfg(target_arch = "x86_64")]
+fn calls(pid: Pid, begin: impl FnOnce(), is_over: impl Fn() -> bool) -> Vec<u32> {
+    use nix::sys::ptrace;
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    use std::time::Duration;
+    const QUIET: Duration = Duration::from_secs(1);
+    ptrace::seize(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD).unwrap();
+    let interrupt = || ptrace::interrupt(pid).and_then(|()| waitpid(pid, None)).unwrap();
+    interrupt();
+    ptrace::syscall(pid, None).unwrap();
+    begin();
+    let began = Instant::now();
+    let (mut calls, mut entering, mut last) = (Vec::new(), true, Instant::now());
+    while last.elapsed() < QUIET || entering || !is_over() {
+        assert!(began.elapsed() < SOON, "not within {SOON:?}: {calls:?}");
+        match waitpid(pid, Some(WaitPidFlag::WNOHANG)).unwrap() {
+            WaitStatus::StillAlive => std::thread::sleep(Duration::from_millis(1)),
+            WaitStatus::PtraceSyscall(_) => {
+                if entering {
+                    calls.push(u32::try_from(ptrace::getregs(pid).unwrap().orig_rax).unwrap());
+                }
+                (entering, last) = (!entering, Instant::now());
+                ptrace::syscall(pid, None).unwrap();
+            }
+            status => panic!("{status:?}"),
+        }
+    }
+    interrupt();
+    ptrace::detach(pid, None).unwrap();
+    calls
+}
+
+/// What an orphan costs, with the one that the loop is interrupted in by this.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_lone_orphan_costs_four_system_calls() {
+    use linux_raw_sys::general::{__NR_epoll_pwait, __NR_read, __NR_wait4};
+    let machine = Setup::new("ready", "ready\nwait /run/go\norphans 1\nmark /run/1").boot();
+    machine.log.expect("kubelet ready");
+    settled(&machine);
+    let is_over = || machine.init.sees("/run/1").exists();
+    let calls = calls(Pid::from_raw(machine.init.0), || machine.go("/run/go"), is_over);
+    assert_eq!(calls, [__NR_epoll_pwait, __NR_read, __NR_wait4, __NR_wait4, __NR_epoll_pwait]);
 }

@@ -7,13 +7,8 @@ use std::path::Path;
 
 use kios_init::plan;
 
+use crate::answer::ANSWER;
 use crate::leave_behind;
-
-/// Answers every request as containerd does: settings, headers, and data on the request's stream.
-const ANSWER: &[u8] = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00\x40\x00\
-    \x00\x00\x00\x04\x01\x00\x00\x00\x00\
-    \x00\x00\x01\x01\x04\x00\x00\x00\x01\x88\
-    \x00\x00\x07\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x02\x0a\x00";
 
 fn bind() -> UnixListener {
     let path = Path::new(plan::CONTAINERD_SOCKET.to_str().expect("path"));

@@ -4,6 +4,8 @@
 //! `stand-in launch …` it makes the namespaces that a test's init is process 1 of.
 #![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+#[path = "../common/answer.rs"]
+mod answer;
 mod bus;
 mod cri;
 mod flood;
