@@ -14,6 +14,7 @@ mod calls;
 mod helpers;
 mod inherit;
 mod looking;
+mod mapper;
 mod mounts;
 mod places;
 mod poisoned;
@@ -23,14 +24,17 @@ mod works;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::fs;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use crate::arch::arch;
+use crate::disk::{image, image_by};
 use crate::gate::{ROOM, Scenario, attempt, scenario};
 use crate::image::{initramfs, manifests_with_propagation};
 use crate::processes;
-use crate::vm::{Vm, boot};
+use crate::vm::{Boot, Vm, boot, repository};
 
 /// What an attack got.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +126,17 @@ const ATTACKS: &[fn(&mut Target) -> Vec<Attack>] = &[
     inherit::attacks,
 ];
 
+/// Those that have to do with the root, and those on its partition: without defences the latter's alone are made there.
+const ON_DISK: &[fn(&mut Target) -> Vec<Attack>] = &[
+    calls::attacks,
+    helpers::attacks,
+    mounts::through_volume,
+    mounts::through_kubelet,
+    mounts::attacks,
+    mapper::attacks,
+    services::covers,
+];
+
 /// Programs for others to start in the node's place: each leaves a mark.
 pub const HELPER: &str = "mkdir -p /host/run/intruder && cp /bin/busybox /tmp/intruder /host/run/intruder/ && \
     cp /tmp/intruder /host/run/intruder/program && \
@@ -132,47 +147,92 @@ pub const HELPER: &str = "mkdir -p /host/run/intruder && cp /bin/busybox /tmp/in
 fn nothing_reconfigures_init() {
     scenario("nothing_reconfigures_init", ROOM, |scenario| {
         let manifests = &manifests_with_propagation();
-        let (node, bare) = thread::scope(|scope| {
-            let node = scope.spawn(|| attempt("attacked", |scenario| attacked(scenario, manifests, true)));
-            let bare =
-                scope.spawn(|| attempt("attacked without defences", |scenario| attacked(scenario, manifests, false)));
-            (node.join(), bare.join())
-        });
-        let (Ok(node), Ok(bare)) = (node, bare) else { panic!("an attack could not be made") };
-        let bare: BTreeMap<_, _> = bare.iter().map(|attack| (&attack.name, attack)).collect();
-        let (mut broken, mut untried) = (Vec::new(), Vec::new());
-        for attack in &node {
-            let control = match (attack.control, bare.get(&attack.name)) {
-                (Some(control), _) => format!("on its own: {control}"),
-                (None, Some(bare)) => {
-                    if bare.verdict.is_held() {
-                        untried.push(&attack.name);
-                    }
-                    bare.verdict.to_string()
-                }
-                (None, None) => {
-                    untried.push(&attack.name);
-                    "not made".to_owned()
-                }
-            };
-            scenario.note(&format!("{:52} {:44} without: {control}", attack.name, attack.verdict));
-            if matches!(attack.verdict, Verdict::Broken(_)) {
-                broken.push(&attack.name);
-            }
+        let node = || {
+            attempt("attacked", |scenario| {
+                attacked(scenario, boot(scenario).option("--manifests", manifests), Node::InMemory)
+            })
+        };
+        let bare = || {
+            let init = undefended::init();
+            let initrd = initramfs("undefended.initramfs", &["--plain", "--init", init.to_str().unwrap()]);
+            attempt("attacked without defences", |scenario| {
+                let machine = boot(scenario).option("--manifests", manifests).initramfs(&initrd);
+                attacked(scenario, machine, Node::Undefended)
+            })
+        };
+        let (node, mut bare) = both(node, bare);
+        judge(scenario, &node, &bare);
+
+        let pods = manifests.to_str().unwrap();
+        let options = ["--arch", arch(), "--kernel", "cloud", "--root-in", "partition", "--manifests", pods];
+        let disk = image("attacked.disk", &options);
+        let mut script = Command::new(repository("scripts/image.sh"));
+        let bare_disk = image_by(script.env("KIOS_INIT", undefended::init()), "undefended.disk", &options);
+        let node = || {
+            attempt("attacked by its disk", |scenario| {
+                attacked(scenario, boot(scenario).option("--image", &disk), Node::OnDisk)
+            })
+        };
+        let tables = || {
+            attempt("attacked by its disk without defences", |scenario| {
+                let mut vm = started(boot(scenario).option("--image", &bare_disk));
+                mapper::tables(&mut Target { vm: &mut vm, scenario, defended: false })
+            })
+        };
+        let (node, tables) = both(node, tables);
+        bare.extend(tables);
+        judge(scenario, &node, &bare);
+        for disk in [disk, bare_disk] {
+            fs::remove_file(disk).unwrap();
         }
-        let count = |is: fn(&Verdict) -> bool| node.iter().filter(|attack| is(&attack.verdict)).count();
-        scenario.note(&format!(
-            "{} attacks: {} held, {} read only, {} stop the node, {} BROKEN",
-            node.len(),
-            count(Verdict::is_held),
-            count(|verdict| matches!(verdict, Verdict::Seen(_))),
-            count(|verdict| matches!(verdict, Verdict::Stops(_))),
-            broken.len()
-        ));
-        assert_eq!(broken, LIMITS, "BROKEN, against what is known not to hold");
-        assert!(untried.is_empty(), "not tried, since they get nowhere without the defences either: {untried:?}");
-        assert!(node.len() >= 40);
     });
+}
+
+/// Does both at once.
+fn both<A: Send, B: Send>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B + Send) -> (A, B) {
+    let (one, other) = thread::scope(|scope| {
+        let (one, other) = (scope.spawn(one), scope.spawn(other));
+        (one.join(), other.join())
+    });
+    let (Ok(one), Ok(other)) = (one, other) else { panic!("an attack could not be made") };
+    (one, other)
+}
+
+/// Says what each got, on the node and on those without defences, and fails for what is not known.
+fn judge(scenario: &Scenario, node: &[Attack], bare: &[Attack]) {
+    let bare: BTreeMap<_, _> = bare.iter().map(|attack| (&attack.name, attack)).collect();
+    let (mut broken, mut untried) = (Vec::new(), Vec::new());
+    for attack in node {
+        let control = match (attack.control, bare.get(&attack.name)) {
+            (Some(control), _) => format!("on its own: {control}"),
+            (None, Some(bare)) => {
+                if bare.verdict.is_held() {
+                    untried.push(&attack.name);
+                }
+                bare.verdict.to_string()
+            }
+            (None, None) => {
+                untried.push(&attack.name);
+                "not made".to_owned()
+            }
+        };
+        scenario.note(&format!("{:52} {:44} without: {control}", attack.name, attack.verdict));
+        if matches!(attack.verdict, Verdict::Broken(_)) {
+            broken.push(&attack.name);
+        }
+    }
+    let count = |is: fn(&Verdict) -> bool| node.iter().filter(|attack| is(&attack.verdict)).count();
+    scenario.note(&format!(
+        "{} attacks: {} held, {} read only, {} stop the node, {} BROKEN",
+        node.len(),
+        count(Verdict::is_held),
+        count(|verdict| matches!(verdict, Verdict::Seen(_))),
+        count(|verdict| matches!(verdict, Verdict::Stops(_))),
+        broken.len()
+    ));
+    assert_eq!(broken, LIMITS, "BROKEN, against what is known not to hold");
+    assert!(untried.is_empty(), "not tried, since they get nowhere without the defences either: {untried:?}");
+    assert!(node.len() >= 40);
 }
 
 /// Attacks a node without Landlock: what does not rest on that holds.
@@ -180,7 +240,7 @@ pub fn without_landlock(scenario: &Scenario, vm: &mut Vm) {
     vm.sh(HELPER);
     let mut target = Target { vm, scenario, defended: true };
     let mut attacks = mounts::attacks(&mut target);
-    attacks.extend(services::covers(&mut target));
+    attacks.extend(mounts::attacks(&mut target));
     attacks.extend(services::bared(&mut target));
     for attack in &attacks {
         scenario.note(&format!("{:52} {}", attack.name, attack.verdict));
@@ -195,37 +255,49 @@ pub fn without_landlock(scenario: &Scenario, vm: &mut Vm) {
     }
 }
 
-/// Boots a node, or one whose init lacks its defences, and attacks it.
-fn attacked(scenario: &Scenario, manifests: &Path, defended: bool) -> Vec<Attack> {
+/// What is attacked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Node {
+    /// As boot.sh makes it.
+    InMemory,
+    /// Its root is in a partition.
+    OnDisk,
+    /// Its init lacks its defences, and its root is the initramfs' own files.
+    Undefended,
+}
+
+/// Boots a machine for an attacker.
+fn started(machine: Boot<'_>) -> Vm {
     // With one processor: probes and BPF programs change the kernel's code, where the emulator has a race between two.
-    let machine = boot(scenario).option("--manifests", manifests).port().option("--cpus", "1").limit(LIMIT);
-    let mut vm = if defended {
-        machine.start()
-    } else {
-        let init = undefended::init();
-        let initrd = initramfs("undefended.initramfs", &["--plain", "--init", init.to_str().unwrap()]);
-        machine.initramfs(&initrd).start()
-    };
-    for line in ["container-a: hello 1", "kubelet ready", "late modules: "] {
-        vm.wait_for(line);
-    }
+    let mut vm = machine.port().option("--cpus", "1").limit(LIMIT).start();
+    vm.wait_up();
+    vm.wait_for("container-a: hello 1");
     vm.sh(HELPER);
+    vm
+}
+
+/// Boots a node and attacks it.
+fn attacked(scenario: &Scenario, machine: Boot<'_>, node: Node) -> Vec<Attack> {
+    let mut vm = started(machine);
+    let defended = node != Node::Undefended;
     let mut attacks = Vec::new();
     let mut target = Target { vm: &mut vm, scenario, defended };
     let pod = defended.then(|| works::before(&mut target));
     if !defended {
         works::saves(&mut target);
     }
-    for group in ATTACKS {
+    for group in if node == Node::OnDisk { ON_DISK } else { ATTACKS } {
         attacks.extend(group(&mut target));
     }
     if let Some(pod) = pod {
         works::after(&mut target, &pod);
         processes::no_zombies(target.vm);
     }
-    attacks.extend(services::everything(&mut target));
+    // What ends the attacker too.
+    let last = if node == Node::OnDisk { mapper::overwritten } else { services::everything };
+    attacks.push(last(&mut target));
     if defended {
-        // Whatever of its logs was lost meanwhile.
+        // Whatever of its logs, or of its disk, was lost meanwhile.
         vm.press_power();
         assert_eq!(vm.end().0, 0, "the end is not in order");
     }

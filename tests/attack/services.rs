@@ -8,10 +8,11 @@ use crate::vm::LONG;
 /// A pod's mark, which what it puts in a program's place leaves.
 const MARK: &str = "cat /host/run/intruder/mark 2>/dev/null || true";
 
-const AS_BEFORE: &str = "ready again, as before";
+/// What is said of a restart that nothing came of.
+pub const AS_BEFORE: &str = "ready again, as before";
 
 /// The lowest process of a name, once there is one: the service itself, where its threads or children bear it too.
-fn pid_of(target: &mut Target, service: &str) -> String {
+pub fn pid_of(target: &mut Target, service: &str) -> String {
     target.sh(&format!(
         "until pidof {service} >/tmp/pids; do sleep 0.1; done; tr ' ' '\\n' </tmp/pids | sort -n | head -n 1"
     ))
@@ -19,7 +20,7 @@ fn pid_of(target: &mut Target, service: &str) -> String {
 
 /// Kills a service, and waits for what becomes of it: ready again, or a mark of what ran in its place, or its end for a
 /// configuration that is not its own, or a start that does not come about.
-fn restart(target: &mut Target, service: &str) -> Verdict {
+pub fn restart(target: &mut Target, service: &str) -> Verdict {
     let from = target.vm.here();
     let pid = pid_of(target, service);
     // What covers its files may have ended it already.
@@ -47,7 +48,7 @@ fn restart(target: &mut Target, service: &str) -> Verdict {
 }
 
 /// Waits until both are ready and nothing is planted.
-fn settle(target: &mut Target) {
+pub fn settle(target: &mut Target) {
     for service in ["containerd", "kubelet"] {
         target.vm.poll(&format!("{service} ready"), |vm| {
             let lines = vm.lines();
@@ -65,7 +66,7 @@ struct Cover {
     name: &'static str,
     /// Done in containerd's mount namespace before the service is killed.
     plant: &'static str,
-    /// Undoes that, in the next one.
+    /// Undoes that, in the next one; at once, whoever uses it.
     undo: &'static str,
     /// What the planting itself has shown, where the undefended machine stands it as well.
     control: Option<&'static str>,
@@ -75,7 +76,7 @@ const KUBELET: &[Cover] = &[
     Cover {
         name: "kubelet's program covered",
         plant: "mount --bind /run/intruder/program /usr/bin/kubelet",
-        undo: "umount /usr/bin/kubelet",
+        undo: "umount -l /usr/bin/kubelet",
         control: None,
     },
     Cover {
@@ -83,13 +84,13 @@ const KUBELET: &[Cover] = &[
         plant: "mount --bind /run/intruder/program /usr/bin/kubelet; rm -f /run/intruder/over; \
             { while [ ! -e /run/intruder/over ]; do mount --bind /run/intruder/program /usr/bin/kubelet; umount /usr/bin/kubelet; done; \
             } >/dev/null 2>&1 &",
-        undo: "touch /run/intruder/over; umount /usr/bin/kubelet",
+        undo: "touch /run/intruder/over; umount -l /usr/bin/kubelet",
         control: None,
     },
     Cover {
         name: "kubelet.yaml covered",
         plant: "mount --bind /run/intruder/helper /etc/kios/kubelet.yaml",
-        undo: "umount /etc/kios/kubelet.yaml",
+        undo: "umount -l /etc/kios/kubelet.yaml",
         control: None,
     },
     Cover {
@@ -112,7 +113,7 @@ const KUBELET: &[Cover] = &[
     Cover {
         name: "another /proc for kubelet",
         plant: "mount -t tmpfs intruder /proc && mkdir -p /proc/self/fd && echo x >/proc/self/fd/5",
-        undo: "umount /proc",
+        undo: "umount -l /proc",
         control: None,
     },
 ];
@@ -121,13 +122,13 @@ const CONTAINERD: &[Cover] = &[
     Cover {
         name: "containerd's program covered",
         plant: "mount --bind /run/intruder/program /usr/bin/containerd",
-        undo: "umount /usr/bin/containerd",
+        undo: "umount -l /usr/bin/containerd",
         control: None,
     },
     Cover {
         name: "containerd.toml covered",
         plant: "mount --bind /run/intruder/helper /etc/kios/containerd.toml",
-        undo: "umount /etc/kios/containerd.toml",
+        undo: "umount -l /etc/kios/containerd.toml",
         control: None,
     },
 ];
@@ -235,7 +236,7 @@ fn bus(target: &mut Target) -> Attack {
 }
 
 /// Ends what writes the logs, and waits until process 1 has seen to it.
-fn writer_is_replaced(target: &mut Target, script: &str) {
+pub fn writer_is_replaced(target: &mut Target, script: &str) {
     places::wait_for_writer(target);
     let from = target.vm.here();
     target.sh(script);
@@ -310,9 +311,13 @@ fn removed(target: &mut Target) -> Attack {
     Attack::new("kubelet's cgroup removed", verdict).with_control("the running one is in another, and its own is gone")
 }
 
+/// Waits until a file system is marked.
+pub const MARKED: &str = "until grep -qs 'fanotify sdev' /proc/$(pidof intruder)/fdinfo/*; do sleep 0.1; done";
+
 /// What the root image is used by, heard by fanotify: each use brings a descriptor.
 fn image(target: &mut Target) -> Attack {
-    target.sh("rm -f /tmp/image; /tmp/intruder image $(pidof containerd) 120 >/tmp/image 2>&1 &");
+    target.sh("rm -f /tmp/image; /tmp/intruder image $(pidof containerd) 60 >/tmp/image 2>&1 &");
+    target.sh(MARKED);
     let verdict = restart(target, "kubelet");
     settle(target);
     assert_eq!(verdict, Verdict::Held(AS_BEFORE.into()));
@@ -390,7 +395,7 @@ fn probed(target: &mut Target) -> Vec<Attack> {
 }
 
 /// Every process but the first killed: the last attack, since the attacker is among them.
-pub fn everything(target: &mut Target) -> Option<Attack> {
+pub fn everything(target: &mut Target) -> Attack {
     let from = target.vm.here();
     target.sh("{ sleep 1; echo i >/proc/sysrq-trigger; } >/dev/null 2>&1 </dev/null &");
     let (at, _) = target.vm.wait_after(from, "containerd ready");
@@ -400,5 +405,5 @@ pub fn everything(target: &mut Target) -> Option<Attack> {
         target.vm.wait_after(at, "container-a: hello 1");
     }
     let verdict = Verdict::Stops("everything but process 1 is killed, and comes back".into());
-    Some(Attack::new("sysrq: kill all", verdict))
+    Attack::new("sysrq: kill all", verdict)
 }

@@ -1,6 +1,7 @@
 //! Permission events: who marks a file system decides who opens and executes what is on it (fanotify(7)).
 
-use std::fs;
+use std::fs::{self, File};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -27,7 +28,8 @@ pub fn refuse(time: Duration, paths: &[&str]) -> nix::Result<()> {
         ForkResult::Child => {
             // SAFETY: the kernel reads the name.
             unsafe { libc::prctl(libc::PR_SET_NAME, c"init".as_ptr()) };
-            let refused = fs::read("/run/intruder/helper").is_err();
+            let files = paths.iter().filter(|path| Path::new(path).is_file()).chain([&"/run/intruder/helper"]);
+            let refused = files.into_iter().all(|file| File::open(file).is_err());
             std::process::exit(i32::from(!refused));
         }
         ForkResult::Parent { child } => child,
@@ -53,26 +55,40 @@ pub fn refuse(time: Duration, paths: &[&str]) -> nix::Result<()> {
     Ok(())
 }
 
-/// Hears, by a mark on the file system beneath the root of process `pid`'s mount namespace, of what is used there: each event
-/// brings a descriptor to write.
+/// Hears of what is used beneath the root of process `pid`'s mount namespace.
 pub fn image(pid: Pid, time: Duration) -> nix::Result<()> {
     beneath(pid)?;
+    // Where the image is not of that file system nothing comes.
+    say_of("image", &[Errno::EROFS, Errno::ENOMSG], heard(Path::new("/"), time)?);
+    Ok(())
+}
+
+/// Hears, by a mark on the file system at a path, of what is used there: each event brings a descriptor to write.
+pub fn hear(path: &Path, time: Duration) -> nix::Result<()> {
+    say_of("image", &[Errno::EROFS], heard(path, time)?);
+    Ok(())
+}
+
+/// The last of what it hears.
+fn heard(path: &Path, time: Duration) -> nix::Result<nix::Result<()>> {
     let flags = InitFlags::FAN_CLASS_NOTIF | InitFlags::FAN_NONBLOCK | InitFlags::FAN_CLOEXEC;
     let group = Fanotify::init(flags, EventFFlags::O_RDWR | EventFFlags::O_CLOEXEC)?;
     let mask = MaskFlags::FAN_OPEN | MaskFlags::FAN_ACCESS;
-    group.mark(MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM, mask, AT_FDCWD, Some("/"))?;
-    let (end, mut last) = (Instant::now() + time, Err(Errno::ENOMSG));
-    while Instant::now() < end && last.is_err() {
+    group.mark(MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM, mask, AT_FDCWD, Some(path))?;
+    let (end, mut last, mut heard) = (Instant::now() + time, Err(Errno::ENOMSG), Instant::now());
+    // Programs that run cannot be written, for one: others may.
+    while Instant::now() < end && last.is_err() && (last == Err(Errno::ENOMSG) || heard.elapsed() < QUIET) {
         match group.read_events() {
             Ok(events) if events.iter().any(|event| event.fd().is_some()) => last = Ok(()),
             Ok(_) | Err(Errno::EAGAIN) => std::thread::sleep(Duration::from_millis(2)),
-            // Programs that run, for one.
-            Err(errno) => last = Err(errno),
+            Err(errno) => (last, heard) = (Err(errno), Instant::now()),
         }
     }
-    say_of("image", &[Errno::EROFS], last);
-    Ok(())
+    Ok(last)
 }
+
+/// How long after the last use there is no other: a service has started.
+const QUIET: Duration = Duration::from_secs(15);
 
 fn is_init(pid: i32) -> bool {
     let pid = Pid::from_raw(pid);

@@ -74,26 +74,6 @@ pub fn bridge(name: &str) -> nix::Result<()> {
     fs::write(format!("/sys/class/net/{name}/bridge/stp_state"), "1").map_err(|error| errno(&error))
 }
 
-/// Loads another table into a mapping (linux/dm-ioctl.h): one of which each block is zero.
-pub fn map(name: &str) -> nix::Result<()> {
-    // struct dm_ioctl: version, data_size, data_start, target_count, flags at 28, name at 48; struct dm_target_spec behind it
-    // at 312: length at 320, target_type at 336.
-    let mut request = [0u8; 352];
-    let mut put = |at: usize, bytes: &[u8]| request[at..at + bytes.len()].copy_from_slice(bytes);
-    for (at, number) in [(0, 4u32), (12, 352), (16, 312), (20, 1), (28, 1), (320, 8)] {
-        put(at, &number.to_ne_bytes());
-    }
-    put(48, name.as_bytes());
-    put(336, b"zero");
-    let control = OpenOptions::new().read(true).write(true).open("/host/dev/mapper/control").map_err(|e| errno(&e))?;
-    for (what, number) in [("device mapper's version", 0), ("device mapper's table", 9)] {
-        // SAFETY: the kernel reads and writes as many bytes as data_size says.
-        let done = unsafe { libc::ioctl(control.as_raw_fd(), 0xc138_fd00 | number, request.as_mut_ptr()) };
-        say(what, Errno::result(done));
-    }
-    Ok(())
-}
-
 /// Prints the offset in its file of a 64-bit ELF's first instruction.
 pub fn entry(file: &str) -> nix::Result<()> {
     let bytes = fs::read(file).map_err(|error| errno(&error))?;

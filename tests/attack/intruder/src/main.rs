@@ -12,9 +12,14 @@
 //!     intruder call SOCKET    says hello to a D-Bus
 //!     intruder ask-key        has the kernel start /sbin/request-key
 //!     intruder bridge NAME    has the kernel start /sbin/bridge-stp
-//!     intruder map NAME       loads another table into a mapping of the device mapper's
+//!     intruder tables NAME DEVICE  gives a mapping of the device mapper's another table, of the same device, and removes it
+//!     intruder rename NAME TO gives it another name
+//!     intruder suspend NAME   lets nothing through it
+//!     intruder resume NAME    lets it go on
+//!     intruder write DEVICE   writes its first block
 //!     intruder entry FILE     the offset of a program's first instruction
 //!     intruder image PID SECONDS  hears of what is used beneath the root of its mount namespace, to write it
+//!     intruder hear PATH SECONDS  the same of the file system at a path
 //!     intruder squat SOCKET MARK SECONDS  hears in a service's place; what it hears goes to MARK
 //!     intruder refuse SECONDS PATH...  refuses to children of init what they open and execute, by fanotify
 //!     intruder veto HOOK SECONDS  a BPF program at a hook of the LSM's refuses all to children of init
@@ -29,9 +34,11 @@ mod bpf;
 mod fanotify;
 mod into;
 mod kernel;
+mod mapper;
 mod namespace;
 mod sockets;
 
+use std::path::Path;
 use std::time::Duration;
 use std::{env, fs, process};
 
@@ -59,9 +66,14 @@ fn main() {
         ["call", socket] => sockets::call(socket),
         ["ask-key"] => kernel::ask_key(),
         ["bridge", name] => kernel::bridge(name),
-        ["map", name] => kernel::map(name),
+        ["tables", name, device] => mapper::tables(name, device),
+        ["rename", name, to] => mapper::rename(name, to),
+        ["suspend", name] => mapper::suspend(name, true),
+        ["resume", name] => mapper::suspend(name, false),
+        ["write", device] => mapper::write(device),
         ["entry", file] => kernel::entry(file),
         ["image", pid, seconds] => fanotify::image(process_of(pid), duration_of(seconds)),
+        ["hear", path, seconds] => fanotify::hear(Path::new(path), duration_of(seconds)),
         ["squat", socket, mark, seconds] => sockets::squat(socket, mark, duration_of(seconds)),
         ["refuse", seconds, ref paths @ ..] => fanotify::refuse(duration_of(seconds), paths),
         ["veto", hook, seconds] => bpf::veto(hook, duration_of(seconds)),
