@@ -9,7 +9,7 @@ usage: scripts/test.sh [--fast] [--fuzz SECONDS]
        scripts/test.sh --soak [KILLS CUTS]
 
 Runs, in this order: cargo fmt and clippy, the unit tests, the tests of the binary, the bus,
-the README and the namespaces (seconds), fuzzing (scripts/fuzz.sh), then the tests that boot the
+the README, the benchmarks' own and the namespaces (seconds), fuzzing (scripts/fuzz.sh), then the tests that boot the
 node in QEMU (minutes). What they need is built first, as by scripts/boot.sh --build-only.
 
   --fast               without the node image and the QEMU tests
@@ -18,7 +18,8 @@ node in QEMU (minutes). What they need is built first, as by scripts/boot.sh --b
                        x86_64 or aarch64. All kinds are part of the run without options, those of
                        another kind than this machine by a few tests alone
   --attack             only the attacks on a running node, in QEMU (tests/attack): a table of what
-                       each got, on the node and on one whose init lacks its defences
+                       each got, on the node, on one whose init lacks its defences, and where the
+                       root is in a partition
   --soak [KILLS CUTS]  only the fault suite, in QEMU: KILLS (1000) times containerd or kubelet is
                        killed, CUTS (100) times the node's power is cut, at random moments. Takes
                        an hour or two; a short form is part of the QEMU tests
@@ -73,6 +74,21 @@ done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 step() { printf 'test.sh: [%ss] %s\n' "$SECONDS" "$*" >&2; }
 
+# node_tests ARGUMENT...: the tests that boot nodes; why some failed is said once more at the end.
+node_tests() {
+    local log
+    log=$(mktemp)
+    # shellcheck disable=SC2064
+    trap "rm -f '$log'" EXIT
+    if cargo test --locked --test node -- --nocapture "$@" 2>&1 | tee "$log"; then
+        rm "$log"
+        return
+    fi
+    step "failed:"
+    grep -A 4 ' panicked at ' "$log" >&2 || true
+    exit 1
+}
+
 if [ -n "$ARCH" ]; then
     step "building init and the node images for $ARCH"
     scripts/image/init.sh "$ARCH" >/dev/null
@@ -80,7 +96,7 @@ if [ -n "$ARCH" ]; then
     [ "$ARCH" = x86_64 ] || scripts/boot.sh --arch "$ARCH" --kernel full --build-only >/dev/null
     step "QEMU tests on $ARCH"
     # Not boot.sh's own, nor those that have a kind of their own.
-    KIOS_ARCH=$ARCH cargo test --locked --test node -- --nocapture --skip cli:: --skip aarch64::
+    KIOS_ARCH=$ARCH node_tests --skip cli:: --skip aarch64::
     step "passed"
     exit 0
 fi
@@ -90,11 +106,11 @@ if [ -n "$ATTACK$SOAK" ]; then
     scripts/boot.sh --build-only >/dev/null
     if [ -n "$ATTACK" ]; then
         step "attacks"
-        cargo test --locked --test node -- --nocapture attack::
+        node_tests attack::
     fi
     if [ -n "$SOAK" ]; then
         step "$KIOS_SOAK_KILLS kills and $KIOS_SOAK_CUTS power cuts"
-        cargo test --locked --test node -- --nocapture soak::
+        node_tests soak::
     fi
     step "passed"
     exit 0
@@ -104,9 +120,11 @@ step "format and lints"
 cargo fmt --check
 cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 cargo fmt --check --manifest-path tests/attack/intruder/Cargo.toml
+cargo fmt --check --manifest-path tests/bench/Cargo.toml
 cargo clippy --quiet --locked --release --lib --bins -- -D warnings
 cargo clippy --quiet --locked --tests --examples -- -D warnings
 cargo clippy --quiet --locked --release --manifest-path tests/attack/intruder/Cargo.toml --target-dir target/intruder -- -D warnings
+(cd tests/bench && cargo clippy --quiet --locked --release --no-deps -- -D warnings)
 
 step "building init"
 cargo build --quiet --locked --release
@@ -115,6 +133,7 @@ cargo clippy --quiet --locked --release --lib --bins --target aarch64-unknown-li
 
 step "unit, binary, bus, README and namespace tests"
 cargo test --quiet --locked --lib --examples --test binary --test dbus --test readme
+(cd tests/bench && cargo test --quiet --locked --release --bin bench)
 # Most of their time they wait.
 cargo test --quiet --locked --test namespace -- --nocapture --test-threads=6
 
@@ -129,6 +148,6 @@ if [ -z "$FAST" ]; then
     scripts/boot.sh --arch aarch64 --build-only >/dev/null
     scripts/boot.sh --arch aarch64 --kernel full --build-only >/dev/null
     step "QEMU tests"
-    cargo test --locked --test node -- --nocapture
+    node_tests
 fi
 step "passed"

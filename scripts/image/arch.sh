@@ -8,7 +8,8 @@ FLAVOUR=cloud
 set_arch() {
     ARCH=$1
     case $ARCH in
-        x86_64) GO_ARCH=amd64 LOADER=ld-linux-x86-64.so.2 MACHINE=q35 CPU=max CONSOLE_NAME=ttyS0 QEMU_PACKAGE=qemu-system-x86 EFI_ARCH=x64 BOOT_CONSOLE="console=tty0 console=ttyS0 " ;;
+        # Where a processor has these two, the kernel clears and copies pages by instructions that are emulated byte by byte.
+        x86_64) GO_ARCH=amd64 LOADER=ld-linux-x86-64.so.2 MACHINE=q35 CPU=max,-erms,-fsrm CONSOLE_NAME=ttyS0 QEMU_PACKAGE=qemu-system-x86 EFI_ARCH=x64 BOOT_CONSOLE="console=tty0 console=ttyS0 " ;;
         # Firmware names its console. Its pointer authentication by an algorithm that can be emulated quickly.
         aarch64) GO_ARCH=arm64 LOADER=ld-linux-aarch64.so.1 MACHINE=virt CPU=max,pauth-impdef=on CONSOLE_NAME=ttyAMA0 QEMU_PACKAGE=qemu-system-arm EFI_ARCH=aa64 BOOT_CONSOLE= ;;
         *) return 1 ;;

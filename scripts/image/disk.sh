@@ -28,7 +28,7 @@ write_root() {
     local blocks salt hash
     mkdir root
     cp "$ROOT" root/root.erofs
-    mkfs.erofs -T0 -U "$ROOT_UUID" --all-root --quiet "$1" root
+    write_erofs "$1" root
     rm -r root
     truncate -s %4096 "$1"
     blocks=$(($(stat -c %s "$1") / 4096))
@@ -132,12 +132,13 @@ write_sbom() {
     { grep -hv ukify "${DEBIAN%/tree}/versions" "$1/versions" && linked_packages; } >packages
     [ "$MODULES_BASE" = "$DEBIAN" ] || sed -i '/^linux-image-/d' packages
     mapfile -t packages <packages
+    sort -u "${TREE%/tree}/images" ${OWN_PODS:+images} >all-images
     "$SBOM/sbom" -name "kios-init, $ARCH" -version "$version" -out sbom.json -licences licences -cargo metadata.json -rust "$(rustc --version | cut -d" " -f2)" \
-        -debian "$DEBIAN,$1/tree,${PKG_CONFIG_SYSROOT_DIR:-},/" "$TREE"/usr/bin/{containerd,containerd-shim-runc-v2,kubelet,runc} \
+        -debian "$DEBIAN,$1/tree,${PKG_CONFIG_SYSROOT_DIR:-},/" -images all-images "$TREE"/usr/bin/{containerd,containerd-shim-runc-v2,kubelet,runc} \
         "$TREE"/usr/lib/kios/cni/* -- "${packages[@]}"
     as_of_epoch licences
     tar --sort=name --owner=0 --group=0 --numeric-owner -cJf licences.tar.xz licences
-    rm -r licences metadata.json packages
+    rm -r licences metadata.json packages all-images
 }
 
 # write_all EFI: the disk, and the list where it is asked for.

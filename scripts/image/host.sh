@@ -3,7 +3,6 @@
 
 # A command (or a file) and the Debian package that brings it; those by the kind of processor are in own_needs.
 HOST_NEEDS="
-mkfs.erofs erofs-utils
 mkfs.ext4 e2fsprogs
 modprobe kmod
 xz xz-utils

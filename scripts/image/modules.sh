@@ -29,12 +29,13 @@ unpack() {
     esac
 }
 
-# collect SECTIONS DIR LIST: unpacks the sections' modules, less those of earlier lists, into
+# collect SECTIONS DIR LIST [BEFORE]...: unpacks the sections' modules, less those of the lists BEFORE, into
 # DIR and writes their names to the file LIST.
 collect() {
     local sections=$1 dir=$2 list=$3 names file name seen
+    shift 3
     mapfile -t names < <(for name in $sections; do section "$name"; done)
-    seen=$(cat "$dir/early" 2>/dev/null || true)
+    seen=$(cat /dev/null "$@")
     : >"$list.tmp"
     while IFS= read -r file; do
         name=${file##*/}
@@ -52,15 +53,17 @@ collect_all() {
     mkdir initramfs disk root
     collect initramfs initramfs initramfs/order
     collect "initramfs disk" disk disk/order
+    # Loaded side by side: each has all that it needs.
+    collect storage root root/storage
     collect early root root/early
-    collect late root root/late
+    collect late root root/late root/storage root/early
     report_absent
 }
 
 # report_absent: one line with the names that this kernel does not know.
 report_absent() {
     local name absent=()
-    for name in $(section early) $(section late); do
+    for name in $(section storage) $(section early) $(section late); do
         modprobe -C /dev/null -d "$MODULES_BASE" -S "$RELEASE" --show-depends "$name" >/dev/null 2>&1 || absent+=("$name")
     done
     [ ${#absent[@]} = 0 ] || echo "note: not in kernel $RELEASE: ${absent[*]}"

@@ -20,13 +20,14 @@ check_archive() {
     [ -n "$(tar -tf "$1" 2>/dev/null | head -n 1)" ] || die "--images $1: not a tar archive" 2
 }
 
-# seed_tree MANIFESTS ARCHIVE...: containerd's store and the static pods, into ./data.
+# seed_tree MANIFESTS ARCHIVE...: containerd's store and the static pods, into ./data; the images' names and digests into
+# ./images.
 seed_tree() {
     local manifests=$1 file
     shift
     mkdir -p data/var/lib/containerd data/etc/kubernetes/manifests
     chmod 700 data/var/lib/containerd data/etc/kubernetes/manifests
-    "$SEEDER/seed" -root data/var/lib/containerd -platform "linux/$GO_ARCH" "$@"
+    "$SEEDER/seed" -root data/var/lib/containerd -platform "linux/$GO_ARCH" "$@" >images
     for file in "$manifests"/*.yaml "$manifests"/*.yml "$manifests"/*.json; do
         [ ! -e "$file" ] || install -m 600 "$file" data/etc/kubernetes/manifests/
     done

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crate::vm::Console;
 
 /// What the emulator at times dies of, in a kernel that did nothing wrong: its threads race over a patched instruction.
-const FLAKE: &str = "Oops: int3";
+pub const FLAKE: &str = "Oops: int3";
 
 /// How many small machines run at once; one big one takes all the room.
 pub const ROOM: usize = 3;

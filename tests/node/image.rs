@@ -121,7 +121,7 @@ fn intruder() -> PathBuf {
 fn ctr(into: &Path) {
     let mut command = Command::new("go");
     command.current_dir(repository("scripts/image/pins/containerd")).args(["build", "-trimpath", "-buildvcs=false"]);
-    command.args(["-ldflags", "-s -w", "-tags", "no_btrfs,no_devmapper,no_zfs", "-o"]).arg(into);
+    command.args(["-ldflags", "-s -w", "-tags", "no_btrfs,no_devmapper,no_zfs,grpcnotrace", "-o"]).arg(into);
     command.arg("github.com/containerd/containerd/v2/cmd/ctr");
     command.envs([
         ("GOARCH", go_arch()),

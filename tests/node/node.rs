@@ -11,8 +11,8 @@ use crate::lines::{check_boot, check_order, power_off};
 use crate::processes;
 use crate::vm::{Vm, boot, repository, scratch};
 
-const MEMORY_BUDGET: u64 = 250_000_000;
-const ROOT_BUDGET: u64 = 75_000_000;
+const MEMORY_BUDGET: u64 = 215_000_000;
+const ROOT_BUDGET: u64 = 51_500_000;
 const INIT_BUDGET: u64 = 69_632;
 
 #[test]
@@ -24,7 +24,7 @@ fn node_boots_to_pods_and_off() {
         vm.wait_for("container-a: hello 1");
         let lease = vm.wait_for("dhcpcd: bound eth0 10.0.2.");
         scenario.note(&lease);
-        // Said by the child that loads them, at any time after containerd's start.
+        // Said by the child that loads them, at any time after step 7.
         vm.wait_for("late modules: ");
         let lines = vm.lines();
         check_boot(scenario, &lines, &[]);
@@ -69,12 +69,22 @@ fn image_is_within_its_budgets() {
     });
 }
 
+/// fsck.erofs of the tools that were used last, which wrote the image: this machine's own may be too old to read it.
+const FSCK: &str = r#"cd "$(ls -td "$1"/erofs/[0-9a-f]* | head -n 1)"/tree/usr/lib/*-linux-gnu &&
+    ./ld-linux-*.so.* --library-path . ../../bin/fsck.erofs "${@:2}""#;
+
 /// No loader runs before a service or a pod's runtime does, to read LD_PRELOAD or ld.so.preload. Of the programs that kubelet
 /// starts two have a loader, which kubelet's mount namespace takes from the same read-only root.
 #[test]
 fn services_have_no_loader() {
     let tree = scratch("root");
-    run(Command::new("fsck.erofs").arg("--overwrite").arg(format!("--extract={}", tree.display())).arg(built("ROOT")));
+    let mut fsck = Command::new("bash");
+    fsck.args(["-c", FSCK, "-"])
+        .arg(built("CACHE"))
+        .arg("--overwrite")
+        .arg(format!("--extract={}", tree.display()))
+        .arg(built("ROOT"));
+    run(&mut fsck);
     let mut with_loader = Vec::new();
     for program in fs::read_dir(tree.join("usr/bin")).unwrap().map(|entry| entry.unwrap().path()) {
         let headers = run(Command::new("readelf").arg("-lW").arg(&program));

@@ -226,9 +226,7 @@ fn run_and_memory(node: &mut Node<'_>) {
     node.answers();
     node.vm.sh("rm /host/run/fill /host/run/rest");
     node.scenario.note(&format!("with /run full, kubelet ready: {meanwhile}; ended for want of memory: {ends:?}"));
-    if !meanwhile || !ends.is_empty() {
-        node.ready(from, "kubelet");
-    }
+    node.ready(if ends.is_empty() { killed.0 } else { from }, "kubelet");
 }
 
 /// There is no process id for a service's next start: init says so each time, waits twice as long, and starts it once
@@ -262,12 +260,17 @@ fn console(node: &mut Node<'_>) {
     node.vm.sh(&format!("/tmp/press flow /host/dev/{} stop", arch::console()));
     let own = |node: &Node<'_>| node.vm.lines().iter().filter(|line| line.starts_with("kios: ")).count();
     let before = own(node);
+    let log = "dmesg | sed -n 's/.*] kios: /kios: /p' | grep kubelet";
+    let known: usize = node.vm.sh(&format!("{log} | wc -l")).parse().unwrap();
     let killed = node.kill(&["kubelet"]);
-    let log = "for try in $(seq 300); do log=$(dmesg | sed -n 's/.*] kios: /kios: /p' | grep kubelet | tail -n 3); \
-        case $log in *'(pid '*' killed by SIGKILL '*'] kubelet ready') break ;; esac; sleep 0.1; done; echo \"$log\"";
-    let said = node.vm.sh(log);
+    let said = node.vm.sh(&format!(
+        "for try in $(seq 300); do log=$({log} | tail -n +{}); case $log in *'] kubelet ready') break ;; esac; \
+        sleep 0.1; done; echo \"$log\"",
+        known + 1
+    ));
     let lines: Vec<_> = said.lines().filter_map(parse).collect();
     assert!(lines.len() == 3 && lines[2].text == "kubelet ready", "{said}");
+    assert!(lines[0].text.contains(" killed by SIGKILL "), "{said}");
     let noticed = lines[0].at.saturating_sub(killed.1);
     let all = lines[1].at - lines[0].at;
     node.scenario.note(&format!("console stopped: noticed after {noticed} ms, started {all} ms later"));

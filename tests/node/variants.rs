@@ -38,6 +38,7 @@ fn kubelet_with_server() -> String {
         ("enableServer: false\n", "enableServer: true\naddress: 127.0.0.1\n"),
         ("enableDebuggingHandlers: false", "enableDebuggingHandlers: true"),
         ("VersionTLS13", "VersionTLS12"),
+        ("serverTLSBootstrap: true", "serverTLSBootstrap: false"),
     ] {
         assert!(text.contains(from));
         text = text.replace(from, to);

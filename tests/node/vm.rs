@@ -13,11 +13,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::arch;
-use crate::gate::Scenario;
+use crate::gate::{FLAKE, Scenario};
 use crate::shell::Shell;
 
 /// Far more than anything takes on an emulated machine that shares its processors.
 pub const LONG: Duration = Duration::from_secs(240);
+
+/// How long a wait goes on after the emulator's [`FLAKE`].
+const SHORT: Duration = Duration::from_secs(30);
 
 /// A path in the repository.
 pub fn repository(path: &str) -> PathBuf {
@@ -217,16 +220,20 @@ impl Vm {
 
     /// Waits for a line with `text` in it, at `from` or later; its place and itself.
     pub fn wait_after(&self, from: usize, text: &str) -> (usize, String) {
-        let end = Instant::now() + LONG;
+        let mut end = Instant::now() + LONG;
         let mut lines = self.console.lines.lock().unwrap();
         loop {
+            // Most often nothing comes after that.
+            if lines.0.iter().any(|(_, line)| line.contains(FLAKE)) {
+                end = end.min(Instant::now() + SHORT);
+            }
             if let Some(at) = lines.0.iter().skip(from).position(|(_, line)| line.contains(text)) {
                 return (from + at, lines.0[from + at].1.clone());
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || lines.1 == 0 {
                 drop(lines);
-                panic!("no line {text:?} after line {from} within {LONG:?}");
+                panic!("no line {text:?} after line {from} in time");
             }
             lines = self.console.news.wait_timeout(lines, left).unwrap().0;
         }

@@ -1,9 +1,10 @@
 // Command sbom lists what is in a node's image, as CycloneDX, and collects the licences of it.
 //
-//	sbom -name NAME -version VERSION -out FILE -licences DIR -cargo METADATA -rust VERSION -debian TREES PROGRAM... -- PACKAGE.deb...
+//	sbom -name NAME -version VERSION -out FILE -licences DIR -cargo METADATA -rust VERSION -debian TREES -images FILE PROGRAM... -- PACKAGE.deb...
 //
 // Go's modules are read from the programs, Rust's crates from what `cargo metadata` says, Debian's
-// packages from the names of their files.
+// packages from the names of their files. Images are listed as such, by what seed printed: what is
+// in them is not looked into.
 package main
 
 import (
@@ -49,6 +50,7 @@ func main() {
 	cargo := flag.String("cargo", "", "what cargo metadata says")
 	rust := flag.String("rust", "", "version of Rust's core library")
 	debian := flag.String("debian", "", "where the packages are unpacked, several by commas")
+	images := flag.String("images", "", "names and digests of images, a line for each")
 	flag.Parse()
 	programs, packages := flag.Args(), []string(nil)
 	if at := slices.Index(programs, "--"); at >= 0 {
@@ -70,6 +72,7 @@ func main() {
 	for _, deb := range packages {
 		err = errors.Join(err, l.debian(deb, strings.Split(*debian, ",")))
 	}
+	err = errors.Join(err, l.images(*images))
 	if err == nil {
 		err = l.write(*name, *version, *out)
 	}
@@ -210,6 +213,28 @@ func (l *list) debian(deb string, trees []string) error {
 	return fmt.Errorf("%s: no copyright file", deb)
 }
 
+// images adds those of a file.
+func (l *list) images(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(text)) {
+		name, digest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		// One that is named by its digest has no tag.
+		repository, _, _ := strings.Cut(name, "@")
+		tag := ""
+		if at := strings.LastIndex(repository, ":"); at > strings.LastIndex(repository, "/") {
+			repository, tag = repository[:at], "&tag="+repository[at+1:]
+		}
+		c := cdx.Component{Type: cdx.ComponentTypeContainer, Name: name, Version: digest}
+		c.PackageURL = fmt.Sprintf("pkg:oci/%s@%s?repository_url=%s%s", filepath.Base(repository),
+			strings.ReplaceAll(digest, ":", "%3A"), repository, tag)
+		l.components[c.PackageURL] = c
+	}
+	return nil
+}
+
 // add adds a component with the licences that are in its directory.
 func (l *list) add(c cdx.Component, dir string) error {
 	if _, known := l.components[c.PackageURL]; known {
@@ -264,7 +289,9 @@ func (l *list) write(name, version, out string) error {
 	bom.Metadata = &cdx.Metadata{Component: &cdx.Component{Type: cdx.ComponentTypeOS, Name: name, Version: version}}
 	var all []cdx.Component
 	for url, c := range l.components {
-		c.Type, c.BOMRef = cdx.ComponentTypeLibrary, url
+		if c.BOMRef = url; c.Type == "" {
+			c.Type = cdx.ComponentTypeLibrary
+		}
 		all = append(all, c)
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].BOMRef < all[j].BOMRef })

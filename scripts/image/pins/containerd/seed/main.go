@@ -3,6 +3,8 @@
 //
 //	seed -root DIR ARCHIVE...
 //
+// It prints each image's name and digest.
+//
 // Exit 2 means that an archive is at fault, 1 that something else is.
 package main
 
@@ -229,7 +231,7 @@ func record(ctx context.Context, db *metadata.DB, store content.Store, platform 
 				return err
 			}
 		}
-		fmt.Println(name)
+		fmt.Println(name, target.Digest)
 	}
 	return nil
 }
