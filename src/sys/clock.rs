@@ -26,7 +26,7 @@ pub fn now() -> u64 {
 /// Sets the clock to these seconds since 1970 (clock_settime(2)). Errors: EPERM; EINVAL for a time before power-on.
 pub fn set(seconds: u64) -> Result<()> {
     let time = timespec { tv_sec: seconds.cast_signed(), tv_nsec: 0 };
-    let arguments = [CLOCK_REALTIME as usize, (&raw const time).expose_provenance(), 0, 0, 0, 0];
+    let arguments = [CLOCK_REALTIME as usize, (&raw const time).expose_provenance()];
     // SAFETY: `time` is a timespec, and outlives the call.
     check(unsafe { syscall(__NR_clock_settime, arguments) }).map(|_| ())
 }
@@ -35,7 +35,7 @@ pub fn set(seconds: u64) -> Result<()> {
 pub fn timer() -> Result<Fd> {
     // TFD_CLOEXEC is O_CLOEXEC (linux/timerfd.h).
     // SAFETY: no memory is passed.
-    Fd::from_answer(unsafe { syscall(__NR_timerfd_create, [CLOCK_BOOTTIME as usize, O_CLOEXEC as usize, 0, 0, 0, 0]) })
+    Fd::from_answer(unsafe { syscall(__NR_timerfd_create, [CLOCK_BOOTTIME as usize, O_CLOEXEC as usize]) })
 }
 
 /// Makes it readable from `at` on, milliseconds since power-on, and at once if that is over; not before
@@ -46,7 +46,7 @@ pub fn set_timer(timer: &Fd, at: u64) {
     let at = at.max(1);
     let value = timespec { tv_sec: (at / 1_000).cast_signed(), tv_nsec: (at % 1_000).cast_signed() * 1_000_000 };
     let once = itimerspec { it_interval: timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
-    let arguments = [fd_argument(timer.as_raw_fd()), TFD_TIMER_ABSTIME, (&raw const once).expose_provenance(), 0, 0, 0];
+    let arguments = [fd_argument(timer.as_raw_fd()), TFD_TIMER_ABSTIME, (&raw const once).expose_provenance(), 0];
     // SAFETY: `once` is read only for the length of the call; no old setting is asked for.
     unsafe { syscall(__NR_timerfd_settime, arguments) };
 }
@@ -56,7 +56,7 @@ pub fn set_timer(timer: &Fd, at: u64) {
 fn get(clock: u32) -> timespec {
     let mut now = MaybeUninit::<timespec>::zeroed();
     // SAFETY: `now` is a timespec the kernel may write.
-    unsafe { syscall(__NR_clock_gettime, [clock as usize, now.as_mut_ptr().expose_provenance(), 0, 0, 0, 0]) };
+    unsafe { syscall(__NR_clock_gettime, [clock as usize, now.as_mut_ptr().expose_provenance()]) };
     // SAFETY: a timespec is two integers: all zeroes is one, and so is what the kernel wrote.
     unsafe { now.assume_init() }
 }

@@ -81,9 +81,9 @@ const FAN_FS_ERROR: usize = 0x8000;
 /// (fanotify(7), FAN_FS_ERROR). Errors: of fanotify_init(2) and fanotify_mark(2).
 pub fn errors(root: &Fd) -> Result<Fd> {
     // SAFETY: touches no memory.
-    let events = Fd::from_answer(unsafe { syscall(__NR_fanotify_init, [REPORT, 0, 0, 0, 0, 0]) })?;
+    let events = Fd::from_answer(unsafe { syscall(__NR_fanotify_init, [REPORT, 0]) })?;
     let (group, of) = (fd_argument(events.as_raw_fd()), fd_argument(root.as_raw_fd()));
     // SAFETY: no path is given; touches no memory.
-    check(unsafe { syscall(__NR_fanotify_mark, [group, MARK, FAN_FS_ERROR, of, 0, 0]) })?;
+    check(unsafe { syscall(__NR_fanotify_mark, [group, MARK, FAN_FS_ERROR, of, 0]) })?;
     Ok(events)
 }

@@ -101,14 +101,8 @@ fn request(control: &Fd, number: u32, length: u64, parameters: &[u8; PARAMETERS]
         kind: *b"verity\0\0\0\0\0\0\0\0\0\0",
         parameters: *parameters,
     };
-    let arguments = [
-        fd_argument(control.as_raw_fd()),
-        (REQUEST | number) as usize,
-        (&raw mut request).expose_provenance(),
-        0,
-        0,
-        0,
-    ];
+    let arguments =
+        [fd_argument(control.as_raw_fd()), (REQUEST | number) as usize, (&raw mut request).expose_provenance()];
     // SAFETY: it reads and writes as many bytes as `size` says, which are the struct's.
     check(unsafe { syscall(__NR_ioctl, arguments) })?;
     Ok(request.device)

@@ -35,7 +35,7 @@ impl AsRawFd for Fd {
 impl Drop for Fd {
     fn drop(&mut self) {
         // SAFETY: touches no memory; nothing else owns the number. Linux frees it whatever close answers (close(2)).
-        unsafe { syscall(__NR_close, [fd_argument(self.0.get()), 0, 0, 0, 0, 0]) };
+        unsafe { syscall(__NR_close, [fd_argument(self.0.get())]) };
     }
 }
 

@@ -38,7 +38,7 @@ pub fn create(directory: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: Mode)
     let directory = fd_argument(directory.as_raw_fd());
     // SAFETY: `path` is NUL-terminated and outlives the call.
     Fd::from_answer(unsafe {
-        syscall(__NR_openat, [directory, path.as_ptr().expose_provenance(), flags, mode.as_raw_mode() as usize, 0, 0])
+        syscall(__NR_openat, [directory, path.as_ptr().expose_provenance(), flags, mode.as_raw_mode() as usize])
     })
 }
 
@@ -62,8 +62,6 @@ pub fn below(directory: &Fd, path: &CStr, flags: OFlags, mode: Mode) -> Result<F
         path.as_ptr().expose_provenance(),
         (&raw const how).expose_provenance(),
         size_of::<open_how>(),
-        0,
-        0,
     ];
     // SAFETY: `path` is NUL-terminated, `how` has the size given, and both outlive the call.
     Fd::from_answer(unsafe { syscall(__NR_openat2, arguments) })
@@ -98,9 +96,7 @@ pub fn read_small<'a>(directory: &Fd, name: &CStr, space: &'a mut [u8]) -> Resul
 /// A context to configure a file system of type `kind` in (fsopen(2)). Errors: ENODEV for a type the kernel lacks.
 pub fn file_system(kind: &CStr) -> Result<Fd> {
     // SAFETY: `kind` is NUL-terminated and outlives the call.
-    Fd::from_answer(unsafe {
-        syscall(__NR_fsopen, [kind.as_ptr().expose_provenance(), FSOPEN_CLOEXEC as usize, 0, 0, 0, 0])
-    })
+    Fd::from_answer(unsafe { syscall(__NR_fsopen, [kind.as_ptr().expose_provenance(), FSOPEN_CLOEXEC as usize]) })
 }
 
 /// linux/mount.h.
@@ -108,7 +104,7 @@ const FSMOUNT_CLOEXEC: usize = 1;
 
 /// A mount, attached to nothing, of the file system created in `context` (fsmount(2)). Errors: of fsmount(2).
 pub fn detached_mount(context: BorrowedFd<'_>, attributes: MountAttrFlags) -> Result<Fd> {
-    let arguments = [fd_argument(context.as_raw_fd()), FSMOUNT_CLOEXEC, attributes.bits() as usize, 0, 0, 0];
+    let arguments = [fd_argument(context.as_raw_fd()), FSMOUNT_CLOEXEC, attributes.bits() as usize];
     // SAFETY: the call touches no memory of ours.
     Fd::from_answer(unsafe { syscall(__NR_fsmount, arguments) })
 }
@@ -116,13 +112,13 @@ pub fn detached_mount(context: BorrowedFd<'_>, attributes: MountAttrFlags) -> Re
 /// An epoll instance (epoll_create1(2)). Errors: EMFILE, ENOMEM.
 pub fn epoll() -> Result<Fd> {
     // SAFETY: the call touches no memory of ours.
-    Fd::from_answer(unsafe { syscall(__NR_epoll_create1, [EPOLL_CLOEXEC as usize, 0, 0, 0, 0, 0]) })
+    Fd::from_answer(unsafe { syscall(__NR_epoll_create1, [EPOLL_CLOEXEC as usize]) })
 }
 
 /// A pipe, close-on-exec: its end to read, its end to write (pipe2(2)). Errors: EMFILE, ENFILE.
 pub fn pipe() -> Result<(Fd, Fd)> {
     let mut ends: [RawFd; 2] = [-1; 2];
-    let arguments = [(&raw mut ends).expose_provenance(), O_CLOEXEC as usize, 0, 0, 0, 0];
+    let arguments = [(&raw mut ends).expose_provenance(), O_CLOEXEC as usize];
     // SAFETY: `ends` is writable for two ints.
     check(unsafe { syscall(__NR_pipe2, arguments) })?;
     let [read, write] = ends.map(|end| Fd::from_answer(end as isize));
@@ -144,7 +140,7 @@ pub fn fill(from: BorrowedFd<'_>, mut space: &mut [u8]) -> bool {
 /// Reads entries of a directory into `space` (getdents64(2)); how many bytes they take, 0 at the end. Errors: ENOENT for
 /// one that was removed; EINVAL where not even one fits.
 pub fn entries(directory: &Fd, space: &mut [u8]) -> Result<usize> {
-    let arguments = [fd_argument(directory.as_raw_fd()), space.as_mut_ptr().expose_provenance(), space.len(), 0, 0, 0];
+    let arguments = [fd_argument(directory.as_raw_fd()), space.as_mut_ptr().expose_provenance(), space.len()];
     // SAFETY: `space` is writable for that many bytes.
     check(unsafe { syscall(__NR_getdents64, arguments) })
 }

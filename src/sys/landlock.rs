@@ -27,7 +27,7 @@ pub fn scope_ruleset() -> Result<Fd> {
     Fd::from_answer(unsafe {
         syscall(
             __NR_landlock_create_ruleset,
-            [(&raw const attributes).expose_provenance(), size_of::<landlock_ruleset_attr>(), 0, 0, 0, 0],
+            [(&raw const attributes).expose_provenance(), size_of::<landlock_ruleset_attr>(), 0],
         )
     })
 }
@@ -36,5 +36,5 @@ pub fn scope_ruleset() -> Result<Fd> {
 /// 0 and nothing else when the domain was entered: a BPF LSM program can make the call fail or answer any number.
 pub fn restrict_self(ruleset: BorrowedFd<'_>) -> Result<usize> {
     // SAFETY: the call touches no memory of ours.
-    check(unsafe { syscall(__NR_landlock_restrict_self, [fd_argument(ruleset.as_raw_fd()), 0, 0, 0, 0, 0]) })
+    check(unsafe { syscall(__NR_landlock_restrict_self, [fd_argument(ruleset.as_raw_fd()), 0]) })
 }

@@ -19,7 +19,7 @@ const NAME: &CStr = c"kios";
 pub fn file() -> Result<Fd> {
     let flags = (MFD_CLOEXEC | MFD_ALLOW_SEALING) as usize;
     // SAFETY: the name is NUL-terminated and outlives the call.
-    Fd::from_answer(unsafe { syscall(__NR_memfd_create, [NAME.as_ptr().expose_provenance(), flags, 0, 0, 0, 0]) })
+    Fd::from_answer(unsafe { syscall(__NR_memfd_create, [NAME.as_ptr().expose_provenance(), flags]) })
 }
 
 /// From here on nobody changes it. Errors: of fcntl(2), F_ADD_SEALS.
@@ -70,7 +70,7 @@ impl Copy {
         let made =
             read(unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(address), self.length) });
         // SAFETY: it is this function's, and `made` can hold nothing of it: it outlives any lifetime that `read` was given.
-        unsafe { syscall(__NR_munmap, [address, self.length, 0, 0, 0, 0]) };
+        unsafe { syscall(__NR_munmap, [address, self.length]) };
         Ok(made)
     }
 

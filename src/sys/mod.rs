@@ -42,23 +42,20 @@ fn errno(answer: isize) -> Errno {
 /// # Safety
 /// `what` is of the request's type.
 unsafe fn ioctl<T>(file: &fd::Fd, request: u32, what: &mut T) -> Result<()> {
-    let arguments =
-        [fd_argument(file.as_raw_fd()), request as usize, core::ptr::from_mut(what).expose_provenance(), 0, 0, 0];
+    let arguments = [fd_argument(file.as_raw_fd()), request as usize, core::ptr::from_mut(what).expose_provenance()];
     // SAFETY: the caller's word; `what` outlives the call.
     check(unsafe { arch::syscall(linux_raw_sys::general::__NR_ioctl, arguments) }).map(|_| ())
 }
 
-/// A descriptor as a system call's argument; the sign extension is what the kernel's int parameter drops again.
+/// A descriptor as a system call's argument: the kernel's int parameter takes the lower half.
 fn fd_argument(fd: RawFd) -> usize {
-    (fd as isize).cast_unsigned()
+    fd.cast_unsigned() as usize
 }
 
 /// Sets the level below which kernel messages go to the console (syslog(2), SYSLOG_ACTION_CONSOLE_LEVEL). Errors: EPERM.
 pub fn log_level(level: u8) -> Result<()> {
     const CONSOLE_LEVEL: usize = 8;
     // SAFETY: this action takes its number in the length and touches no memory.
-    check(unsafe {
-        arch::syscall(linux_raw_sys::general::__NR_syslog, [CONSOLE_LEVEL, 0, usize::from(level), 0, 0, 0])
-    })
-    .map(|_| ())
+    check(unsafe { arch::syscall(linux_raw_sys::general::__NR_syslog, [CONSOLE_LEVEL, 0, usize::from(level)]) })
+        .map(|_| ())
 }

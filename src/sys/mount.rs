@@ -25,8 +25,6 @@ pub fn list(last: u64, ids: &mut [u64]) -> Result<usize> {
         ids.as_mut_ptr().expose_provenance(),
         ids.len(),
         LISTMOUNT_REVERSE as usize,
-        0,
-        0,
     ];
     // SAFETY: `request` has the size it says; `ids` is writable for that many.
     check(unsafe { syscall(__NR_listmount, arguments) })
@@ -36,8 +34,7 @@ pub fn list(last: u64, ids: &mut [u64]) -> Result<usize> {
 /// fs/ioctl.c). Errors: EOPNOTSUPP where it has no disk; EBUSY where it is frozen.
 pub fn freeze(directory: &Fd) -> Result<()> {
     // SAFETY: the request takes no argument.
-    check(unsafe { syscall(__NR_ioctl, [fd_argument(directory.as_raw_fd()), FIFREEZE as usize, 0, 0, 0, 0]) })
-        .map(|_| ())
+    check(unsafe { syscall(__NR_ioctl, [fd_argument(directory.as_raw_fd()), FIFREEZE as usize]) }).map(|_| ())
 }
 
 /// Bytes of a status's strings: a path (PATH_MAX) and a type.
@@ -61,8 +58,6 @@ impl Status {
             (&raw const request).expose_provenance(),
             (&raw mut status).expose_provenance(),
             size_of::<statmount>() + STRING_BYTES,
-            0,
-            0,
             0,
         ];
         // SAFETY: `request` has the size it says; `status` is writable for more than the size given.

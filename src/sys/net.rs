@@ -39,7 +39,7 @@ const SAFELY: u32 = O_CLOEXEC | O_NONBLOCK;
 fn socket(family: u32, kind: u32, protocol: u32) -> Result<Fd> {
     let kind = kind | SAFELY;
     // SAFETY: the call touches no memory of ours.
-    Fd::from_answer(unsafe { syscall(__NR_socket, [family as usize, kind as usize, protocol as usize, 0, 0, 0]) })
+    Fd::from_answer(unsafe { syscall(__NR_socket, [family as usize, kind as usize, protocol as usize]) })
 }
 
 /// Brings `lo` up; the kernel gives it 127.0.0.1 and ::1 by itself. Errors: of socket(2) and netdevice(7).
@@ -61,7 +61,7 @@ pub fn device_events() -> Result<Fd> {
     let family = u16::try_from(AF_NETLINK).unwrap_or(0);
     let address = sockaddr_nl { nl_family: family, nl_pad: 0, nl_pid: 0, nl_groups: 1 };
     let fd = fd_argument(socket.as_raw_fd());
-    let bind = [fd, (&raw const address).expose_provenance(), size_of::<sockaddr_nl>(), 0, 0, 0];
+    let bind = [fd, (&raw const address).expose_provenance(), size_of::<sockaddr_nl>()];
     // SAFETY: `address` is a sockaddr_nl of the size given and outlives the call.
     check(unsafe { syscall(__NR_bind, bind) })?;
     Ok(socket)
@@ -80,8 +80,7 @@ pub fn datagrams(path: &CStr) -> Result<Fd> {
     let socket = bound(path, SOCK_DGRAM)?;
     let on: i32 = 1;
     let fd = fd_argument(socket.as_raw_fd());
-    let option =
-        [fd, SOL_SOCKET as usize, SO_PASSCRED as usize, (&raw const on).expose_provenance(), size_of::<i32>(), 0];
+    let option = [fd, SOL_SOCKET as usize, SO_PASSCRED as usize, (&raw const on).expose_provenance(), size_of::<i32>()];
     // SAFETY: `on` is an int and outlives the call.
     check(unsafe { syscall(__NR_setsockopt, option) })?;
     Ok(socket)
@@ -92,7 +91,7 @@ pub fn listen(path: &CStr) -> Result<Fd> {
     const BACKLOG: usize = 4;
     let socket = bound(path, SOCK_STREAM)?;
     // SAFETY: the call touches no memory of ours.
-    check(unsafe { syscall(__NR_listen, [fd_argument(socket.as_raw_fd()), BACKLOG, 0, 0, 0, 0]) })?;
+    check(unsafe { syscall(__NR_listen, [fd_argument(socket.as_raw_fd()), BACKLOG]) })?;
     Ok(socket)
 }
 
@@ -117,7 +116,7 @@ fn addressed(path: &CStr, kind: u32, call: u32) -> Result<Fd> {
     }
     let fd = fd_argument(socket.as_raw_fd());
     // SAFETY: `address` is a sockaddr_un of the size given and outlives the call.
-    check(unsafe { syscall(call, [fd, (&raw const address).expose_provenance(), size_of::<UnixAddress>(), 0, 0, 0]) })?;
+    check(unsafe { syscall(call, [fd, (&raw const address).expose_provenance(), size_of::<UnixAddress>()]) })?;
     Ok(socket)
 }
 
@@ -125,9 +124,8 @@ fn addressed(path: &CStr, kind: u32, call: u32) -> Result<Fd> {
 /// SO_PEERCRED: the kernel's word, as of connect(2)). Errors: EAGAIN when there is none.
 pub fn accept(listener: &Fd) -> Result<(Fd, u32)> {
     // SAFETY: no address is asked for; the call touches no memory of ours.
-    let connection = Fd::from_answer(unsafe {
-        syscall(__NR_accept4, [fd_argument(listener.as_raw_fd()), 0, 0, SAFELY as usize, 0, 0])
-    })?;
+    let connection =
+        Fd::from_answer(unsafe { syscall(__NR_accept4, [fd_argument(listener.as_raw_fd()), 0, 0, SAFELY as usize]) })?;
     let mut peer = ucred { pid: 0, uid: 0, gid: 0 };
     let mut length = u32::try_from(size_of::<ucred>()).unwrap_or(0);
     let option = [
@@ -136,7 +134,6 @@ pub fn accept(listener: &Fd) -> Result<(Fd, u32)> {
         SO_PEERCRED as usize,
         (&raw mut peer).expose_provenance(),
         (&raw mut length).expose_provenance(),
-        0,
     ];
     // SAFETY: `peer` is writable for `length` bytes, and both outlive the call.
     check(unsafe { syscall(__NR_getsockopt, option) })?;
@@ -168,7 +165,7 @@ pub fn send(connection: &Fd, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -
         message.msg_controllen = size_of::<Rights>();
     }
     let flags = (MSG_DONTWAIT | MSG_NOSIGNAL) as usize;
-    let arguments = [fd_argument(connection.as_raw_fd()), (&raw const message).expose_provenance(), flags, 0, 0, 0];
+    let arguments = [fd_argument(connection.as_raw_fd()), (&raw const message).expose_provenance(), flags];
     // SAFETY: `message` points to `bytes`, which are only read, and to `rights`, with their sizes; all outlive the call.
     let sent = check(unsafe { syscall(__NR_sendmsg, arguments) })?;
     if sent == bytes.len() { Ok(()) } else { Err(Errno::AGAIN) }
@@ -194,7 +191,7 @@ pub fn receive<'a>(socket: &Fd, space: &'a mut [u8]) -> Result<(&'a [u8], Option
     message.msg_control = (&raw mut control).cast();
     message.msg_controllen = size_of::<Control>();
     let flags = MSG_CMSG_CLOEXEC | MSG_DONTWAIT;
-    let arguments = [fd_argument(socket.as_raw_fd()), (&raw mut message).expose_provenance(), flags as usize, 0, 0, 0];
+    let arguments = [fd_argument(socket.as_raw_fd()), (&raw mut message).expose_provenance(), flags as usize];
     // SAFETY: `message` points to `space` and to `control` with their sizes, and all outlive the call.
     let got = check(unsafe { syscall(__NR_recvmsg, arguments) })?;
     let is_credentials = control.header.cmsg_level == i32::try_from(SOL_SOCKET).unwrap_or(1)

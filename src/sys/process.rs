@@ -29,9 +29,7 @@ pub fn fork() -> Result<Option<Pid>> {
     arguments.exit_signal = u64::from(SIGCHLD);
     // SAFETY: `arguments` has the size given. With neither CLONE_VM nor a stack the child is a copy with memory of its own,
     // and init has one thread, so no lock is held by a thread that is not copied.
-    let answer = unsafe {
-        syscall(__NR_clone3, [(&raw const arguments).expose_provenance(), size_of::<clone_args>(), 0, 0, 0, 0])
-    };
+    let answer = unsafe { syscall(__NR_clone3, [(&raw const arguments).expose_provenance(), size_of::<clone_args>()]) };
     Ok(i32::try_from(check(answer)?).ok().and_then(Pid::from_raw))
 }
 
@@ -52,7 +50,6 @@ pub fn execute(program: &Fd, arguments: &[&CStr], environment: &[&CStr]) -> Errn
         argv.as_ptr().expose_provenance(),
         envp.as_ptr().expose_provenance(),
         AT_EMPTY_PATH as usize,
-        0,
     ];
     // SAFETY: both lists end with a null and hold pointers to NUL-terminated strings that outlive the call.
     match check(unsafe { syscall(__NR_execveat, call) }) {
@@ -64,7 +61,7 @@ pub fn execute(program: &Fd, arguments: &[&CStr], environment: &[&CStr]) -> Errn
 /// The beginning of this process's name: that of the file it was started from (prctl(2), PR_GET_NAME), not of an argument.
 pub fn name() -> [u8; 8] {
     let mut name = [0; 16];
-    let arguments = [PR_GET_NAME as usize, name.as_mut_ptr().expose_provenance(), 0, 0, 0, 0];
+    let arguments = [PR_GET_NAME as usize, name.as_mut_ptr().expose_provenance()];
     // SAFETY: the kernel writes 16 bytes (TASK_COMM_LEN).
     unsafe { syscall(__NR_prctl, arguments) };
     let [a, b, c, d, e, f, g, h, ..] = name;
@@ -77,10 +74,10 @@ pub fn name() -> [u8; 8] {
 pub fn is_dying(child: Pid) -> bool {
     let number = child.as_raw_nonzero().get();
     // SAFETY: touches no memory.
-    let opened = unsafe { syscall(__NR_pidfd_open, [fd_argument(number), 0, 0, 0, 0, 0]) };
+    let opened = unsafe { syscall(__NR_pidfd_open, [fd_argument(number), 0]) };
     let Ok(child) = Fd::from_answer(opened) else { return false };
     // SAFETY: touches no memory of this process.
-    let released = check(unsafe { syscall(__NR_process_mrelease, [fd_argument(child.as_raw_fd()), 0, 0, 0, 0, 0]) });
+    let released = check(unsafe { syscall(__NR_process_mrelease, [fd_argument(child.as_raw_fd()), 0]) });
     matches!(released, Ok(_) | Err(Errno::SRCH))
 }
 
@@ -88,7 +85,7 @@ pub fn is_dying(child: Pid) -> bool {
 pub fn exit(status: u8) -> ! {
     loop {
         // SAFETY: touches no memory; does not return.
-        unsafe { syscall(__NR_exit_group, [usize::from(status), 0, 0, 0, 0, 0]) };
+        unsafe { syscall(__NR_exit_group, [usize::from(status)]) };
     }
 }
 
@@ -136,7 +133,7 @@ pub fn usual_schedule() -> Result<()> {
     ];
     for (number, [first, second, third]) in calls {
         // SAFETY: what two of them read outlives the calls; the others touch no memory.
-        check(unsafe { syscall(number, [first, second, third, 0, 0, 0]) })?;
+        check(unsafe { syscall(number, [first, second, third]) })?;
     }
     Ok(())
 }
@@ -148,7 +145,7 @@ pub fn limit(limits: &[(u32, u64, u64)]) -> Result<()> {
     for number in 0..RLIM_NLIMITS {
         let found = limits.iter().find(|(of, ..)| *of == number);
         let limit = found.map_or([u64::MAX; 2], |&(_, soft, hard)| [soft, hard]);
-        let arguments = [0, number as usize, (&raw const limit).expose_provenance(), 0, 0, 0];
+        let arguments = [0, number as usize, (&raw const limit).expose_provenance(), 0];
         // SAFETY: `limit` is a struct rlimit64 (linux/resource.h), and outlives the call.
         if let Err(errno) = check(unsafe { syscall(__NR_prlimit64, arguments) }) {
             result = Err(errno);

@@ -100,7 +100,7 @@ pub fn confine(mappings: bool) -> Result<()> {
     const SECCOMP_SET_MODE_FILTER: usize = 1;
     let filter = filter(mappings);
     let program = Program { length: u16::try_from(filter.len()).unwrap_or(0), filter: filter.as_ptr() };
-    let arguments = [SECCOMP_SET_MODE_FILTER, 0, (&raw const program).expose_provenance(), 0, 0, 0];
+    let arguments = [SECCOMP_SET_MODE_FILTER, 0, (&raw const program).expose_provenance()];
     // SAFETY: `program` and the instructions it points to outlive the call, which copies them.
     match check(unsafe { syscall(__NR_seccomp, arguments) })? {
         0 => Ok(()),

@@ -18,7 +18,7 @@ pub type Mask = u64;
 type SignalInfo = [u32; 32];
 
 fn set_mask(mask: Mask) -> Result<()> {
-    let arguments = [SIG_SETMASK as usize, (&raw const mask).expose_provenance(), 0, size_of::<Mask>(), 0, 0];
+    let arguments = [SIG_SETMASK as usize, (&raw const mask).expose_provenance(), 0, size_of::<Mask>()];
     // SAFETY: `mask` is a kernel sigset of the size given, read only for the length of the call; no old mask is asked for.
     check(unsafe { syscall(__NR_rt_sigprocmask, arguments) }).map(|_| ())
 }
@@ -41,7 +41,7 @@ pub fn wait(limit: u64) {
     let limit = limit.min(86_400_000).cast_signed();
     let limit = timespec { tv_sec: limit / 1_000, tv_nsec: limit % 1_000 * 1_000_000 };
     let arguments =
-        [(&raw const mask).expose_provenance(), 0, (&raw const limit).expose_provenance(), size_of::<Mask>(), 0, 0];
+        [(&raw const mask).expose_provenance(), 0, (&raw const limit).expose_provenance(), size_of::<Mask>()];
     // SAFETY: `mask` and `limit` are read only for the length of the call; no siginfo is asked for.
     unsafe { syscall(__NR_rt_sigtimedwait, arguments) };
 }
@@ -50,7 +50,7 @@ pub fn wait(limit: u64) {
 pub fn descriptor(mask: Mask) -> Result<Fd> {
     // SFD_CLOEXEC and SFD_NONBLOCK are these (linux/signalfd.h).
     let flags = O_CLOEXEC | O_NONBLOCK;
-    let arguments = [usize::MAX, (&raw const mask).expose_provenance(), size_of::<Mask>(), flags as usize, 0, 0];
+    let arguments = [usize::MAX, (&raw const mask).expose_provenance(), size_of::<Mask>(), flags as usize];
     // SAFETY: `mask` is a kernel sigset of the size given, read only for the length of the call; -1 makes a new descriptor.
     Fd::from_answer(unsafe { syscall(__NR_signalfd4, arguments) })
 }
@@ -58,8 +58,7 @@ pub fn descriptor(mask: Mask) -> Result<Fd> {
 /// Hands the numbers of pending signals to `each`, the lowest first, at most [`BATCH`] at once.
 pub fn read(descriptor: &Fd, each: impl FnMut(u32)) {
     let mut all: [SignalInfo; BATCH] = [[0; 32]; BATCH];
-    let arguments =
-        [fd_argument(descriptor.as_raw_fd()), (&raw mut all).expose_provenance(), size_of_val(&all), 0, 0, 0];
+    let arguments = [fd_argument(descriptor.as_raw_fd()), (&raw mut all).expose_provenance(), size_of_val(&all)];
     // SAFETY: `all` is writable for the size given. A signalfd writes whole structs (signalfd(2)), of integers.
     let got = check(unsafe { syscall(__NR_read, arguments) }).unwrap_or(0);
     all.iter().take(got / size_of::<SignalInfo>()).map(|info| info[0]).for_each(each);

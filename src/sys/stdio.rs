@@ -61,7 +61,7 @@ pub fn install(from: BorrowedFd<'_>, fixed: Fixed, inherited: bool) -> Result<()
     let flags = if inherited { 0 } else { O_CLOEXEC as usize };
     // SAFETY: the call touches no memory; no owned descriptor has the number, since
     // `reserve` took them before anything else was opened.
-    check(unsafe { syscall(__NR_dup3, [fd_argument(from.as_raw_fd()), fd_argument(fixed as RawFd), flags, 0, 0, 0]) })
+    check(unsafe { syscall(__NR_dup3, [fd_argument(from.as_raw_fd()), fd_argument(fixed as RawFd), flags]) })
         .map(|_| ())
 }
 
@@ -69,7 +69,7 @@ pub fn install(from: BorrowedFd<'_>, fixed: Fixed, inherited: bool) -> Result<()
 /// No [`fd::Fd`] is used after it.
 pub fn close_others() {
     // SAFETY: touches no memory. The caller, which ends in `process::exit`, uses no owned descriptor any more.
-    unsafe { syscall(__NR_close_range, [fd_argument(LAST as RawFd + 1), u32::MAX as usize, 0, 0, 0, 0]) };
+    unsafe { syscall(__NR_close_range, [fd_argument(LAST as RawFd + 1), u32::MAX as usize, 0]) };
 }
 
 /// One of the fixed descriptors: open from [`reserve`] on and never closed. Before that, the kernel answers EBADF.

@@ -2,6 +2,7 @@
 
 use core::arch::asm;
 
+use super::registers;
 use crate::sys::seccomp::{
     ALLOW, ARCHITECTURE, Instruction, LOAD_TABLE, NEXT_NAMESPACE, NUMBER, PREVIOUS_NAMESPACE, REFUSE, SECOND_ARGUMENT,
     SIZE_LEAST, SIZE_MASK,
@@ -16,13 +17,15 @@ macro_rules! entry_asm {
     };
 }
 
-/// One system call with six arguments; returns the kernel's raw answer (-4095..=-1 is an errno, negated).
+/// One system call with as many arguments as it takes, at most six; returns the kernel's raw answer (-4095..=-1 is an errno,
+/// negated).
 ///
 /// # Safety
-/// The arguments must meet the contract of system call `number`: pointers valid for what the kernel reads or writes there.
-#[inline]
-pub unsafe fn syscall(number: u32, a: [usize; 6]) -> isize {
-    let [a0, a1, a2, a3, a4, a5] = a;
+/// The arguments must be all that system call `number` reads, and meet its contract: pointers valid for what the kernel reads
+/// or writes there.
+#[inline(always)]
+pub unsafe fn syscall<const N: usize>(number: u32, arguments: [usize; N]) -> isize {
+    let [a0, a1, a2, a3, a4, a5] = registers(arguments);
     let answer: isize;
     // SAFETY: the x86_64 syscall convention (syscall(2)): number in rax, arguments in rdi rsi rdx r10 r8 r9, rcx and r11
     // clobbered. What the call does to memory is the caller's promise.
