@@ -67,17 +67,22 @@ pub fn scenario(name: &'static str, weight: usize, body: impl Fn(&Scenario)) {
     attempt(name, body);
 }
 
-/// Runs a scenario in the room that the caller has; a second time where the first died of [`FLAKE`], and of nothing else.
+/// How often a scenario is tried: one boot in thirty or so meets [`FLAKE`], and a run has more than a hundred.
+const ATTEMPTS: usize = 3;
+
+/// Runs a scenario in the room that the caller has; again where the one before died of [`FLAKE`], and of nothing else.
 pub fn attempt<R>(name: &'static str, body: impl Fn(&Scenario) -> R) -> R {
     static RETRIES: AtomicUsize = AtomicUsize::new(0);
     let scenario = Scenario { name, consoles: Mutex::default() };
-    match catch_unwind(AssertUnwindSafe(|| body(&scenario))) {
-        Ok(result) => return result,
-        Err(panic) if !scenario.hit_flake() => resume_unwind(panic),
-        Err(_) => {}
+    for _ in 1..ATTEMPTS {
+        match catch_unwind(AssertUnwindSafe(|| body(&scenario))) {
+            Ok(result) => return result,
+            Err(panic) if !scenario.hit_flake() => resume_unwind(panic),
+            Err(_) => {}
+        }
+        let number = RETRIES.fetch_add(1, Ordering::Relaxed) + 1;
+        scenario.note(&format!("once more, since the emulator died of {FLAKE:?} (retry {number} of this run)"));
+        lock(&scenario.consoles).clear();
     }
-    let number = RETRIES.fetch_add(1, Ordering::Relaxed) + 1;
-    scenario.note(&format!("once more, since the emulator died of {FLAKE:?} (retry {number} of this run)"));
-    lock(&scenario.consoles).clear();
     body(&scenario)
 }
