@@ -1,5 +1,5 @@
 //! What the nodes beside kios-init's own start by. As `init` of an initramfs it finds the root and its init; as `floor` it
-//! is an init that does the least: mounts, loads modules, starts both services at once. As `ready` it says for services
+//! is an init that does the least: mounts, loads modules, starts both services at once, and again the one that ends. As `ready` it says for services
 //! that have no supervisor when they are ready.
 
 use std::ffi::CStr;
@@ -18,7 +18,7 @@ use kios_init::sys::text::Text;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::wait::wait;
-use nix::unistd::{chdir, chroot, sethostname};
+use nix::unistd::{Pid, chdir, chroot, sethostname};
 
 /// Disks, in the order of their places on the bus.
 const DATA: &str = "/dev/vda";
@@ -119,15 +119,21 @@ fn floor() -> Result<()> {
             let _ = fs::write(tree.join(parent).join("cgroup.subtree_control"), text(*controller)?);
         }
     }
+    let mut running = Vec::new();
     for service in &plan::SERVICES {
         listen(text(service.name)?)?;
-        start(service)?;
+        running.push((start(service)?, service));
     }
-    while wait().is_ok() {}
-    bail!("no child is left")
+    // Kubelet does not wait for a runtime that comes late.
+    while let Some(ended) = wait()?.pid() {
+        if let Some((id, service)) = running.iter_mut().find(|(id, _)| *id == ended) {
+            *id = start(service)?;
+        }
+    }
+    bail!("a child that has not ended")
 }
 
-fn start(service: &Service) -> Result<()> {
+fn start(service: &Service) -> Result<Pid> {
     let name = text(service.name)?;
     let strings = |list: &[&'static CStr]| list.iter().map(|text| text.to_str()).collect::<Result<Vec<_>, _>>();
     let mut command = Command::new(Path::new("/").join(text(service.program)?));
@@ -143,7 +149,8 @@ fn start(service: &Service) -> Result<()> {
     command.stdout(log.try_clone().context("log")?).stderr(log);
     let child = command.spawn().with_context(|| name.to_owned())?;
     let procs = Path::new(plan::CGROUP_ROOT.to_str()?).join(text(service.cgroup)?).join("cgroup.procs");
-    fs::write(procs, child.id().to_string()).context("enter cgroup")
+    fs::write(procs, child.id().to_string()).context("enter cgroup")?;
+    Ok(Pid::from_raw(child.id().cast_signed()))
 }
 
 /// Says when a service is ready (sd_notify(3)).

@@ -99,10 +99,10 @@ All ran in QEMU as scripts/boot.sh starts it (2 processors, 1,500 MiB), with the
 kubelet and runc, the same configurations, images and pods (DHCP, and one that measures), the same data disk as it is at a
 first boot, and, but for two of them, with their root on a second disk: an EROFS, compressed alike, which kios-init reads by
 dm-verity and finds by its partition's name, and which the others mount from a small program in the initramfs. The floor
-(tests/bench/programs/node.rs) mounts, loads modules and starts both services at once, and does nothing more. busybox init
-has a shell script and respawns both, kubelet once there is containerd's socket; systemd, of Debian's packages, has two
-units, kubelet's after containerd's, udev, journald, logind, and D-Bus. They load what they need at boot, and the rest on
-demand; kios-init loads all that pods may need. Their files are in tests/bench/nodes.
+(tests/bench/programs/node.rs) mounts, loads modules and starts both services at once, kubelet again where it was first, and
+does nothing more. busybox init has a shell script and respawns both, kubelet once there is containerd's socket; systemd, of
+Debian's packages, has two units, kubelet's after containerd's, udev, journald, logind, and D-Bus. They load what they need at
+boot, and the rest on demand; kios-init loads all that pods may need. Their files are in tests/bench/nodes.
 
 - Times: seconds from the kernel's \"Run /init\", on the clock of its log; by then the kernel has unpacked the initramfs, and
   with it a root in RAM (the floor's is its files as they are, not compressed). To the execve(2) of containerd (a tracepoint, the
