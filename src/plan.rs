@@ -226,7 +226,10 @@ pub const CONTAINERD: usize = 0;
 /// Index of kubelet in [`SERVICES`].
 pub const KUBELET: usize = 1;
 
-/// The two services, in the order they start; each waits for the one before to be ready.
+/// Bytes that kubelet's configuration must stay below: as many as a pipe holds (pipe(7)).
+pub const CONFIG_MAX: usize = 65_536;
+
+/// The two services, in the order they start; each begins its work once the one before is ready.
 pub const SERVICES: [Service; 2] = [
     Service {
         name: t(c"containerd"),

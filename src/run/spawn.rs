@@ -1,7 +1,8 @@
 //! Starting a service: everything between the fork and the program's first instruction.
 
 use rustix::fd::AsFd;
-use rustix::fs::CWD;
+use rustix::fs::{CWD, sendfile};
+use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
 use rustix::process::{Pid, setsid};
 
@@ -23,6 +24,8 @@ pub struct Started {
     pub notify: Fd,
     /// Where it connects to the bus.
     pub bus: Option<Fd>,
+    /// What kubelet's work waits for: its configuration ends when this is closed.
+    pub gate: Fd,
     /// What it prints.
     pub output: Fd,
     /// The child that drains what it prints.
@@ -30,14 +33,17 @@ pub struct Started {
 }
 
 /// Starts service `index` of the plan. What fails after the fork is said by the child, which then exits with 1. Errors:
-/// of the sockets' calls and of clone3(2). It starts in its own cgroup or not at all.
+/// of the sockets' calls, pipe2(2) and clone3(2). It starts in its own cgroup or not at all.
+// Inlined it is in the loop twice.
+#[inline(never)]
 pub fn start(index: usize, service: &plan::Service, machine: &Machine) -> Result<Started> {
     let_fork();
     let sockets = sockets::listen(index == plan::KUBELET, &machine.identity)?;
     let (output, into) = file::pipe().during(c"pipe")?;
     let drain = logs::drain(index, &output)?;
+    let (held, gate) = file::pipe().during(c"pipe")?;
     if let Some(pid) = process::fork().during(c"fork")? {
-        return Ok(Started { pid, notify: sockets.notify, bus: sockets.bus, output, drain });
+        return Ok(Started { pid, notify: sockets.notify, bus: sockets.bus, gate, output, drain });
     }
     // First, from where process 1 is.
     let mut space = None;
@@ -45,7 +51,11 @@ pub fn start(index: usize, service: &plan::Service, machine: &Machine) -> Result
         machine.cgroups.enter(service)?;
         let [alone, in_cluster] = &files.configs;
         let cluster = machine.identity.cluster();
-        let config = if cluster.is_some() { in_cluster } else { alone };
+        let mut config = if cluster.is_some() { in_cluster } else { alone };
+        if index == plan::KUBELET {
+            hold(config, &gate)?;
+            config = &held;
+        }
         prepare(config, &sockets, &into, &machine.isolation, !machine.programs.on_disk)?;
         if index == plan::KUBELET {
             if let Some(cluster) = cluster {
@@ -64,6 +74,13 @@ pub fn start(index: usize, service: &plan::Service, machine: &Machine) -> Result
     };
     report::line().text(c"start ").text(service.name).text(c": ").error(&error).send();
     process::exit(1)
+}
+
+/// Puts a configuration into a pipe, which ends when the last descriptor of `gate` is closed: this process's is by its exec.
+/// The file's position is left alone: whoever holds it shares that. Errors: E2BIG where it would fill the pipe.
+fn hold(config: &Fd, gate: &Fd) -> Result<()> {
+    let put = sendfile(gate, config, Some(&mut 0), plan::CONFIG_MAX).during(c"configuration")?;
+    if put < plan::CONFIG_MAX { Ok(()) } else { Err(Error::new(c"configuration", Errno::TOOBIG)) }
 }
 
 /// Makes this process what the service expects to start as: first apart from PID 1, so that whatever pods put in the way of

@@ -40,7 +40,8 @@ impl Supervisor {
         self.units.get(index).and_then(Unit::pid)
     }
 
-    /// Starts the writer, and each service that is due and whose predecessor is ready; does what else is due about them.
+    /// Starts the writer, and each service that is due and whose predecessor is ready, or for its first start runs; does what
+    /// else is due about them.
     pub fn tend(&mut self, machine: &Machine, epoll: &Fd, now: Millis) {
         if self.writer.is_none() && now >= self.writer_due {
             self.writer_due = now.saturating_add(plan::WRITER_PAUSE);
@@ -57,12 +58,10 @@ impl Supervisor {
                 Err(error) => report::degraded(&error),
             }
         }
-        let (mut may_start, mut silent) = (true, false);
+        let (mut may_work, mut beside, mut silent) = (true, false, false);
         for (index, unit) in self.units.iter_mut().enumerate() {
-            if !may_start {
-                // Whatever it does not do by then may be for want of the one before.
-                unit.excuse(now);
-            } else if unit.is_due(now) {
+            // The first loads itself beside the one before, since the machine has nothing else to do.
+            if (may_work || beside && unit.is_new()) && unit.is_due(now) {
                 match spawn::start(index, unit.plan(), machine) {
                     Ok(mut started) => {
                         if let Some(listener) = started.bus.take() {
@@ -73,9 +72,15 @@ impl Supervisor {
                     Err(error) => unit.failed(&error, now),
                 }
             }
+            if may_work {
+                unit.release(now);
+            } else {
+                // Whatever it does not do by then may be for want of the one before.
+                unit.excuse(now);
+            }
             // The last one's counts.
             silent = unit.tend(now);
-            may_start = unit.is_ready();
+            (may_work, beside) = (unit.is_ready(), unit.pid().is_some());
         }
         if silent {
             // Kubelet's loop stands still while its runtime fails it, and the next kubelet's would without a word
@@ -155,7 +160,7 @@ impl Supervisor {
     fn earliest(&self) -> Millis {
         let [containerd, kubelet] = &self.units;
         let Some(ready) = containerd.ready_since() else { return Millis::MAX };
-        if kubelet.started_before(ready) { ready.saturating_add(plan::RECONNECT_AFTER) } else { ready }
+        if kubelet.released_before(ready) { ready.saturating_add(plan::RECONNECT_AFTER) } else { ready }
     }
 
     /// Whether the end of process `pid` is one to note: it is a service, or serves one. All others are orphans.

@@ -18,7 +18,11 @@ pub struct Unit {
     service: Service,
     pid: Option<Pid>,
     notify: Option<Fd>,
+    /// When it was last started; 0 if it never was.
     since: Millis,
+    /// What its work waits for, until that is released, and when it was.
+    gate: Option<Fd>,
+    released: Millis,
     /// What it prints, while it runs, and the child that drains that.
     output: Option<Fd>,
     drain: Option<Pid>,
@@ -38,6 +42,8 @@ impl Unit {
             pid: None,
             notify: None,
             since: 0,
+            gate: None,
+            released: 0,
             output: None,
             drain: None,
             drain_at: Millis::MAX,
@@ -72,9 +78,21 @@ impl Unit {
         self.service.ready_since()
     }
 
-    /// Whether its last start was before that time, in milliseconds since power-on.
-    pub fn started_before(&self, time: Millis) -> bool {
-        self.since < time
+    /// Whether it was never started.
+    pub fn is_new(&self) -> bool {
+        self.since == 0
+    }
+
+    /// Lets it begin its work.
+    pub fn release(&mut self, now: Millis) {
+        if self.gate.take().is_some() {
+            self.released = now;
+        }
+    }
+
+    /// Whether it began its work before that time, in milliseconds since power-on.
+    pub fn released_before(&self, time: Millis) -> bool {
+        self.released < time
     }
 
     /// When it next needs the loop, in milliseconds since power-on; never is MAX.
@@ -185,10 +203,11 @@ impl Unit {
 
     /// It was started.
     pub fn started(&mut self, started: Started, epoll: &Fd, now: Millis) {
-        let Started { pid, notify, output, drain, .. } = started;
+        let Started { pid, notify, gate, output, drain, .. } = started;
         self.service.started(now);
         self.pid = Some(pid);
         self.since = now;
+        self.gate = Some(gate);
         self.output = Some(output);
         self.drain = Some(drain);
         let token = Token::Notify(self.index).data();
@@ -226,6 +245,8 @@ impl Unit {
             return false;
         }
         self.pid = None;
+        // One that ends before its work needed nothing of another.
+        let blamed = self.gate.take().is_some() || blamed;
         self.output = None;
         (self.drain, self.drain_at) = (None, Millis::MAX);
         forget(epoll, &mut self.notify);

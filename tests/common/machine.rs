@@ -50,6 +50,19 @@ impl Machine {
         self.init.children().into_iter().find(|child| child.strings("cmdline")[0] == name)
     }
 
+    /// Waits until kubelet has read what there is of its configuration, and reads on: that has not ended yet.
+    pub fn reads_its_configuration(&self) -> Process {
+        wait_for("kubelet that reads its configuration", || {
+            let kubelet = self.service(plan::KUBELET)?;
+            // The call's number, then its arguments; or that it runs (proc_pid_syscall(5)).
+            let call = kubelet.read("syscall");
+            let file = call.split(' ').nth(1)?.strip_prefix("0x")?;
+            let target = fs::read_link(kubelet.file(&format!("fd/{}", u64::from_str_radix(file, 16).ok()?)));
+            let configuration = fs::read_link(kubelet.file("fd/5")).ok()?;
+            (target.ok()? == configuration && configuration.to_str()?.starts_with("pipe:")).then_some(kubelet)
+        })
+    }
+
     /// The arguments that a running service must have: the plan's, and kubelet's own name as it is told of it.
     pub fn arguments(&self, index: usize) -> Vec<String> {
         let mut arguments: Vec<_> =

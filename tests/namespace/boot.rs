@@ -6,7 +6,7 @@ use kios_init::plan::{self, KUBELET};
 use crate::common::log::Line;
 use crate::common::machine::now;
 use crate::common::setup::Setup;
-use crate::stop::without_late_modules;
+use crate::stop::{assert_in_order, without_late_modules};
 
 /// Takes a step's line apart: place, number of steps, name. None when it is not `n/m name <t>us[ (degraded: …)]`.
 fn step(line: &Line) -> Option<(usize, usize, &str)> {
@@ -37,20 +37,21 @@ fn every_step_prints_one_line_in_order() {
     println!("from the first line to started containerd: {took} ms, {} lines", place("started containerd") + 1);
 }
 
-/// Design §3.12: kubelet starts on containerd's READY=1, never before.
+/// Design §3.12: kubelet works from containerd's READY=1 on, never before: until then its configuration has no end.
 #[test]
 fn kubelet_waits_for_containerd() {
-    let machine = Setup::new("mark /run/up\nwait /run/go\nready", "ready").boot();
+    let machine = Setup::new("mark /run/up\nwait /run/go\nready", "mark /run/works\nready").boot();
     machine.marked("/run/up");
-    assert_eq!(machine.service(KUBELET), None);
+    let kubelet = machine.reads_its_configuration();
     let before = now();
     machine.go("/run/go");
     let (place, ready) = machine.log.expect_after(0, "containerd ready");
-    let (_, started) = machine.log.expect_after(place, "started kubelet");
-    assert!(before <= ready.at && ready.at <= started.at, "{before} {ready:?} {started:?}");
-    assert_eq!(machine.log.lines().iter().filter(|line| line.text.contains("started kubelet")).count(), 1);
-    machine.log.expect("kubelet ready");
-    println!("kubelet started {} ms after containerd was ready", started.at - ready.at);
+    let (_, works) = machine.log.expect_after(place, "kubelet ready");
+    assert!(before <= ready.at && ready.at <= works.at, "{before} {ready:?} {works:?}");
+    machine.marked("/run/works");
+    assert_eq!(machine.service(KUBELET), Some(kubelet));
+    assert_in_order(&machine.log.lines()[..=place], &["started containerd", "started kubelet", "containerd ready"]);
+    println!("kubelet ready {} ms after containerd", works.at - ready.at);
 }
 
 /// Design, tenet 1: neither an argument nor the environment reaches init or what it starts.

@@ -121,14 +121,16 @@ fn a_program_that_cannot_run_is_said_and_tried_again() {
     assert!(!machine.log.begins("containerd (pid"));
 }
 
-/// As above for containerd: kubelet, which needs it, is never started.
+/// As above for containerd: kubelet, which needs it, is started once and never works.
 #[test]
-fn without_containerd_no_kubelet_starts() {
+fn without_containerd_kubelet_waits() {
     let path = text(plan::SERVICES[CONTAINERD].program);
-    let machine = Setup::new("ready", "ready").without(path).boot();
+    let machine = Setup::new("ready", "mark /run/works\nready").without(path).boot();
     machine.log.expect(&format!("start containerd: {path}: ENOENT"));
     assert_backs_off(&machine, ") exited with 1 after ", "started containerd", 3);
-    assert!(!machine.log.has("start kubelet") && !machine.log.has("started kubelet"));
+    machine.reads_its_configuration();
+    assert_eq!(machine.log.lines().iter().filter(|line| line.text.contains("started kubelet")).count(), 1);
+    assert!(!machine.init.sees("/run/works").exists() && !machine.log.begins("kubelet (pid"));
 }
 
 /// Issue 5: a kubelet that ends while containerd is not ready ends for want of it: that does not count.

@@ -29,7 +29,7 @@ fn node_boots_to_pods_and_off() {
         let lines = vm.lines();
         check_boot(scenario, &lines, &[]);
         let services =
-            ["started containerd", "containerd ready", "started kubelet", "kubelet ready", "container-a: hello"];
+            ["started containerd", "started kubelet", "containerd ready", "kubelet ready", "container-a: hello"];
         check_order(&lines, &services);
         assert!(lines.iter().any(|line| line.contains("data disk /dev/vda")));
         processes::check(scenario, &mut vm);

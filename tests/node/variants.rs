@@ -163,7 +163,7 @@ fn no_console() {
         check_boot(scenario, &own, &["1/12 console "]);
         scenario.note(&own[0]);
         assert!(own[0].contains("(degraded: /dev/console: E"), "{}", own[0]);
-        check_order(&own, &["started containerd", "containerd ready", "started kubelet", "kubelet ready"]);
+        check_order(&own, &["started containerd", "started kubelet", "containerd ready", "kubelet ready"]);
         // A pod may have the port for itself.
         vm.sh(&format!("echo probe: written to the port >/host/dev/{}", arch::console()));
         vm.wait_for("probe: written to the port");

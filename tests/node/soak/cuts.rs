@@ -33,7 +33,7 @@ const PHASES: &[(&str, &str)] = &[
     ("stopping for ", "ending pods"),
     ("writer: starts", "writing"),
     ("kubelet ready", "starting pods"),
-    ("started kubelet", "starting kubelet"),
+    ("containerd ready", "starting kubelet"),
     ("started containerd", "starting containerd"),
     ("kios: [", "boot steps"),
     ("", "before init"),
