@@ -226,8 +226,9 @@ pub const CONTAINERD: usize = 0;
 /// Index of kubelet in [`SERVICES`].
 pub const KUBELET: usize = 1;
 
-/// Bytes that kubelet's configuration must stay below: as many as a pipe holds (pipe(7)).
-pub const CONFIG_MAX: usize = 65_536;
+/// Bytes that kubelet's configuration must stay below: what a pipe holds (pipe(7)) but for a page, since whether there is more
+/// can be asked only where there is room for it.
+pub const CONFIG_MAX: usize = 61_440;
 
 /// The two services, in the order they start; each begins its work once the one before is ready.
 pub const SERVICES: [Service; 2] = [

@@ -24,7 +24,7 @@ pub struct Started {
     pub notify: Fd,
     /// Where it connects to the bus.
     pub bus: Option<Fd>,
-    /// What kubelet's work waits for: its configuration ends when this is closed.
+    /// What its work waits for, if it may not work yet: its configuration ends when this is closed.
     pub gate: Fd,
     /// What it prints.
     pub output: Fd,
@@ -32,11 +32,12 @@ pub struct Started {
     pub drain: Pid,
 }
 
-/// Starts service `index` of the plan. What fails after the fork is said by the child, which then exits with 1. Errors:
+/// Starts service `index` of the plan; one that may not work yet has no end of its configuration before [`Started::gate`] is
+/// closed. What fails after the fork is said by the child, which then exits with 1. Errors:
 /// of the sockets' calls, pipe2(2) and clone3(2). It starts in its own cgroup or not at all.
 // Inlined it is in the loop twice.
 #[inline(never)]
-pub fn start(index: usize, service: &plan::Service, machine: &Machine) -> Result<Started> {
+pub fn start(index: usize, service: &plan::Service, machine: &Machine, may_work: bool) -> Result<Started> {
     let_fork();
     let sockets = sockets::listen(index == plan::KUBELET, &machine.identity)?;
     let (output, into) = file::pipe().during(c"pipe")?;
@@ -52,7 +53,7 @@ pub fn start(index: usize, service: &plan::Service, machine: &Machine) -> Result
         let [alone, in_cluster] = &files.configs;
         let cluster = machine.identity.cluster();
         let mut config = if cluster.is_some() { in_cluster } else { alone };
-        if index == plan::KUBELET {
+        if !may_work {
             hold(config, &gate)?;
             config = &held;
         }
@@ -77,10 +78,16 @@ pub fn start(index: usize, service: &plan::Service, machine: &Machine) -> Result
 }
 
 /// Puts a configuration into a pipe, which ends when the last descriptor of `gate` is closed: this process's is by its exec.
-/// The file's position is left alone: whoever holds it shares that. Errors: E2BIG where it would fill the pipe.
+/// The file's position is left alone: whoever holds it shares that. Errors: E2BIG where it may fill the pipe.
 fn hold(config: &Fd, gate: &Fd) -> Result<()> {
-    let put = sendfile(gate, config, Some(&mut 0), plan::CONFIG_MAX).during(c"configuration")?;
-    if put < plan::CONFIG_MAX { Ok(()) } else { Err(Error::new(c"configuration", Errno::TOOBIG)) }
+    let (mut at, mut left) = (0, plan::CONFIG_MAX);
+    while left > 0 {
+        match sendfile(gate, config, Some(&mut at), left).during(c"configuration")? {
+            0 => return Ok(()),
+            put => left = left.saturating_sub(put),
+        }
+    }
+    Err(Error::new(c"configuration", Errno::TOOBIG))
 }
 
 /// Makes this process what the service expects to start as: first apart from PID 1, so that whatever pods put in the way of

@@ -62,7 +62,7 @@ impl Supervisor {
         for (index, unit) in self.units.iter_mut().enumerate() {
             // The first loads itself beside the one before, since the machine has nothing else to do.
             if (may_work || beside && unit.is_new()) && unit.is_due(now) {
-                match spawn::start(index, unit.plan(), machine) {
+                match spawn::start(index, unit.plan(), machine, may_work) {
                     Ok(mut started) => {
                         if let Some(listener) = started.bus.take() {
                             self.bus = Some(Bus::new(listener, epoll));
@@ -93,17 +93,16 @@ impl Supervisor {
 
     /// When the services next need the loop, in milliseconds since power-on; never is MAX.
     pub fn deadline(&self) -> Millis {
-        let mut may_start = true;
+        let (mut may_work, mut beside) = (true, false);
         let mut first = if self.writer.is_none() { self.writer_due } else { Millis::MAX };
         if self.saver.is_none() {
             first = first.min(self.save_due);
         }
         for unit in &self.units {
-            let waits_for_other = unit.pid().is_none() && !may_start;
-            if !waits_for_other {
+            if unit.pid().is_some() || may_work || beside && unit.is_new() {
                 first = first.min(unit.deadline());
             }
-            may_start = unit.is_ready();
+            (may_work, beside) = (unit.is_ready(), unit.pid().is_some());
         }
         first
     }

@@ -226,7 +226,7 @@ impl Unit {
     }
 
     /// Notes the end of process `pid` if it is its own, or the one that asks; whether it was its own. `blamed` is false where
-    /// what it needs is not there.
+    /// what it needs is not there; one that ends before its work is to blame all the same.
     pub fn reaped(&mut self, pid: Pid, status: WaitStatus, blamed: bool, epoll: &Fd, now: Millis) -> bool {
         if self.asks == Some(pid) {
             self.asks = None;
@@ -245,7 +245,7 @@ impl Unit {
             return false;
         }
         self.pid = None;
-        // One that ends before its work needed nothing of another.
+        // Till then it needed nothing of another.
         let blamed = self.gate.take().is_some() || blamed;
         self.output = None;
         (self.drain, self.drain_at) = (None, Millis::MAX);

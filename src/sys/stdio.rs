@@ -26,7 +26,7 @@ pub enum Fixed {
     Console = 3,
     /// /dev/kmsg, for init's own lines.
     Kmsg = 4,
-    /// A service's configuration file; plan.rs names it as /proc/self/fd/5.
+    /// A service's configuration, a file or a pipe; plan.rs names it as /proc/self/fd/5.
     Config = 5,
     /// The pipe to the logs' writer: its end to write, non-blocking.
     LogIn = 6,

@@ -109,7 +109,7 @@ fn a_restart_runs_what_was_opened_at_boot() {
     let machine = Setup::new("ready", "ready").boot().ready();
     let service = &plan::SERVICES[KUBELET];
     let first = machine.service(KUBELET).unwrap();
-    let program = identity(first.file("exe"));
+    let held = (identity(first.file("exe")), identity(machine.beneath(text(service.configs[0]))));
     for (path, content) in [(text(service.program), "#!/bin/false\n"), (text(service.configs[0]), "exit 9\n")] {
         fs::write(machine.beneath("new"), content).unwrap();
         fs::rename(machine.beneath("new"), machine.beneath(path)).unwrap();
@@ -117,11 +117,10 @@ fn a_restart_runs_what_was_opened_at_boot() {
     }
     kill(Pid::from_raw(first.0), Signal::SIGKILL).unwrap();
     let (place, _) = machine.log.expect_after(0, "killed by SIGKILL");
-    // By the configuration that was there before.
     machine.log.expect_after(place, "kubelet ready");
     let second = machine.service(KUBELET).unwrap();
     assert_ne!(first, second);
-    assert_eq!(identity(second.file("exe")), program);
+    assert_eq!((identity(second.file("exe")), identity(second.file("fd/5"))), held);
 }
 
 /// Design §3.11: each notify socket, and the bus, exists beside who the machine is in its own service's mount namespace and nowhere else.

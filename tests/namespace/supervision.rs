@@ -110,6 +110,17 @@ fn a_missing_file_of_kubelet_is_said_and_tried_again() {
     }
 }
 
+/// As above: a configuration that its pipe cannot hold is one for a start that need not wait.
+#[test]
+fn a_configuration_as_large_as_a_pipe_is_given_later() {
+    for (bytes, fits) in [(plan::CONFIG_MAX - 1, true), (plan::CONFIG_MAX, false)] {
+        let script = format!("{:<bytes$}", "ready\nprint end");
+        let machine = Setup::new("ready", &script).boot().ready();
+        assert_eq!(machine.log.has("start kubelet: configuration: E2BIG"), !fits);
+        assert_eq!(machine.log.has("exited with 1 after "), !fits);
+    }
+}
+
 /// As above, for a program that may not be executed.
 #[test]
 fn a_program_that_cannot_run_is_said_and_tried_again() {
