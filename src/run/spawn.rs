@@ -33,8 +33,8 @@ pub struct Started {
 }
 
 /// Starts service `index` of the plan; one that may not work yet has no end of its configuration before [`Started::gate`] is
-/// closed. What fails after the fork is said by the child, which then exits with 1. Errors:
-/// of the sockets' calls, pipe2(2) and clone3(2). It starts in its own cgroup or not at all.
+/// closed. What fails after the fork is said by the child, which then exits with 1. Errors: of the sockets' calls, pipe2(2)
+/// and clone3(2). It starts in its own cgroup or not at all.
 // Inlined it is in the loop twice.
 #[inline(never)]
 pub fn start(index: usize, service: &plan::Service, machine: &Machine, may_work: bool) -> Result<Started> {

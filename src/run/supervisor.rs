@@ -27,6 +27,28 @@ pub struct Supervisor {
     save_due: Millis,
 }
 
+/// What a service waits for of the one before it.
+#[derive(Clone, Copy)]
+struct Before {
+    ready: bool,
+    runs: bool,
+}
+
+impl Before {
+    /// The first one waits for nothing.
+    const NONE: Before = Before { ready: true, runs: false };
+
+    fn of(unit: &Unit) -> Before {
+        Before { ready: unit.is_ready(), runs: unit.pid().is_some() }
+    }
+
+    /// Whether `unit`, which comes next, may start: for the first time it loads itself beside the one before, since the
+    /// machine has nothing else to do.
+    fn lets_start(self, unit: &Unit) -> bool {
+        self.ready || self.runs && unit.is_new()
+    }
+}
+
 impl Supervisor {
     /// Services that were never started. `kept`: there is a disk to save something on.
     pub const fn new(kept: bool) -> Supervisor {
@@ -58,11 +80,10 @@ impl Supervisor {
                 Err(error) => report::degraded(&error),
             }
         }
-        let (mut may_work, mut beside, mut silent) = (true, false, false);
+        let (mut before, mut silent) = (Before::NONE, false);
         for (index, unit) in self.units.iter_mut().enumerate() {
-            // The first loads itself beside the one before, since the machine has nothing else to do.
-            if (may_work || beside && unit.is_new()) && unit.is_due(now) {
-                match spawn::start(index, unit.plan(), machine, may_work) {
+            if before.lets_start(unit) && unit.is_due(now) {
+                match spawn::start(index, unit.plan(), machine, before.ready) {
                     Ok(mut started) => {
                         if let Some(listener) = started.bus.take() {
                             self.bus = Some(Bus::new(listener, epoll));
@@ -72,7 +93,7 @@ impl Supervisor {
                     Err(error) => unit.failed(&error, now),
                 }
             }
-            if may_work {
+            if before.ready {
                 unit.release(now);
             } else {
                 // Whatever it does not do by then may be for want of the one before.
@@ -80,7 +101,7 @@ impl Supervisor {
             }
             // The last one's counts.
             silent = unit.tend(now);
-            (may_work, beside) = (unit.is_ready(), unit.pid().is_some());
+            before = Before::of(unit);
         }
         if silent {
             // Kubelet's loop stands still while its runtime fails it, and the next kubelet's would without a word
@@ -93,16 +114,16 @@ impl Supervisor {
 
     /// When the services next need the loop, in milliseconds since power-on; never is MAX.
     pub fn deadline(&self) -> Millis {
-        let (mut may_work, mut beside) = (true, false);
+        let mut before = Before::NONE;
         let mut first = if self.writer.is_none() { self.writer_due } else { Millis::MAX };
         if self.saver.is_none() {
             first = first.min(self.save_due);
         }
         for unit in &self.units {
-            if unit.pid().is_some() || may_work || beside && unit.is_new() {
+            if unit.pid().is_some() || before.lets_start(unit) {
                 first = first.min(unit.deadline());
             }
-            (may_work, beside) = (unit.is_ready(), unit.pid().is_some());
+            before = Before::of(unit);
         }
         first
     }

@@ -19,7 +19,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     // Services and pods share process 1's mount namespace.
     ("src/run/spawn.rs", "process::unshare_mounts().during(c\"unshare mounts\")?;", ""),
     // There kubelet's sockets cover containerd's, which must have said before that it is ready.
-    ("src/run/supervisor.rs", "if (may_work || beside && unit.is_new()) &&", "if may_work &&"),
+    ("src/run/supervisor.rs", "self.runs && unit.is_new()", "self.runs && unit.is_new() && false"),
     // What kubelet sees of its own it may hand on, and what is mounted there comes back.
     (
         "src/run/spawn.rs",
