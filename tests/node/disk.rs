@@ -17,7 +17,7 @@ use crate::vm::{Boot, Vm, boot, repository, scratch};
 /// Bytes of the disk that an image is written to.
 const DEVICE: u64 = 2 << 30;
 /// Bytes of memory in use with the root in a partition.
-const MEMORY_BUDGET: u64 = 170_000_000;
+const MEMORY_BUDGET: u64 = 150_000_000;
 /// Bytes of an image that are written, with the full kernel and with the tests' pods.
 const IMAGE_BUDGET: u64 = 110_000_000;
 

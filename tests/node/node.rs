@@ -11,7 +11,7 @@ use crate::lines::{check_boot, check_order, power_off};
 use crate::processes;
 use crate::vm::{Vm, boot, repository, scratch};
 
-const MEMORY_BUDGET: u64 = 215_000_000;
+const MEMORY_BUDGET: u64 = 185_000_000;
 const ROOT_BUDGET: u64 = 51_500_000;
 const INIT_BUDGET: u64 = 69_632;
 
