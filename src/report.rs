@@ -36,7 +36,7 @@ pub fn line() -> Line {
 }
 
 /// Starts a line with the time `micros` since power-on.
-fn at(micros: u64) -> Line {
+pub fn at(micros: u64) -> Line {
     let millis = micros / 1_000;
     let mut line = Line(Vec::new());
     line.text(plan::KMSG_LEVEL).text(c"kios: [").number(millis / 1_000).text(c".");

@@ -149,13 +149,14 @@ pub fn boot() -> Option<Machine> {
         let began = clock::since_power_on();
         let mut step = Step { first: None };
         let result = run(&mut step, &mut machine);
-        let mut line = report::line();
+        let ended = clock::since_power_on();
+        let mut line = report::at(ended);
         line.number(at).text(c"/").number(STEPS.len() as u64).text(c" ").text(name);
         if let Err(error) = result {
             line.text(c": ").error(&error).text(c" (fatal)").send();
             return None;
         }
-        line.text(c" ").number(clock::since_power_on().saturating_sub(began)).text(c"us");
+        line.text(c" ").number(ended.saturating_sub(began)).text(c"us");
         if let Some(error) = &step.first {
             line.text(c" (degraded: ").error(error).text(c")");
         }

@@ -16,15 +16,21 @@ use crate::sys::fd::Fd;
 use crate::sys::file;
 use crate::sys::text::Text;
 
-/// Mounts one entry of the table. One that is mounted already counts as mounted (mount(2): EBUSY is the same file system
-/// at the same place). Errors: of mount(2).
+/// Mounts one entry of the table, on a directory that is made where there is none. One that is mounted already counts as
+/// mounted (mount(2): EBUSY is the same file system at the same place). Errors: of mount(2).
 pub fn mount(entry: &Mount) -> Result<()> {
     let (target, kind) = (entry.target.get(), entry.kind.get());
-    // Most exist; where one cannot be made, mount says why.
-    let _ = mkdirat(CWD, target, Mode::from_raw_mode(0o755));
-    match mount_at(kind, target, kind, entry.flags, entry.data.get()) {
-        Err(Errno::BUSY) => Ok(()),
-        result => result.during(entry.target),
+    let mut tried = false;
+    loop {
+        match mount_at(kind, target, kind, entry.flags, entry.data.get()) {
+            Err(Errno::BUSY) => return Ok(()),
+            // Once, and where it cannot be made, mount says why.
+            Err(Errno::NOENT) if !tried => {
+                tried = true;
+                let _ = mkdirat(CWD, target, Mode::from_raw_mode(0o755));
+            }
+            result => return result.during(entry.target),
+        }
     }
 }
 
