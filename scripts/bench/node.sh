@@ -32,7 +32,7 @@ floor_node() {
     boot_modules | sed 's/$/.ko/' >floor/usr/lib/kios/modules/floor
     cp "$BENCH_PROGRAMS/node" floor/usr/bin/floor
     write_initramfs "$BENCH_PROGRAMS/node" "$MODULE_FILES/initramfs" "" floor >floor.initramfs
-    write_erofs floor.erofs floor "${EROFS_COMPRESSED[partition]}"
+    write_erofs floor.erofs floor "$COMPRESSION"
 }
 
 busybox_node() {
@@ -47,7 +47,7 @@ busybox_node() {
     done
     cp "$NODES/systemd/etc/sysctl.d/node.conf" busybox/etc/sysctls
     boot_modules >busybox/etc/modules
-    write_erofs busybox.erofs busybox "${EROFS_COMPRESSED[partition]}"
+    write_erofs busybox.erofs busybox "$COMPRESSION"
 }
 
 systemd_node() {
@@ -61,13 +61,13 @@ systemd_node() {
     ln -sf /run/resolv/resolv.conf systemd/etc/resolv.conf
     node_modules systemd
     own_files systemd
-    write_erofs systemd.erofs systemd "${EROFS_COMPRESSED[partition]}"
+    write_erofs systemd.erofs systemd "$COMPRESSION"
 }
 
 # kios_partition: a disk with the root in a partition, and the initramfs to it.
 kios_partition() {
     local size
-    ROOT=$ROOT_IN_PARTITION write_root root.part
+    write_root root.part
     write_initramfs "$INIT" "$MODULE_FILES/disk" "" "" root.verity >kios.initramfs
     size=$(($(stat -c %s root.part) >> 20))
     dd if=root.part of=kios.img bs=1M seek=1 conv=notrunc,sparse status=none
@@ -93,15 +93,12 @@ bench_node() {
     trap end_bench EXIT
     build_image
     build_bench
-    ROOT_IN=partition get_root
-    ROOT_IN_PARTITION=$ROOT
-    get_root
     NODES=$BENCH/nodes
     KERNEL_KIND=
     cached bench "$(hash_of "$pins")" "systemd of Debian" fetch_pinned "$pins"
     systemd=$REPLY
     key=$(hash_of "$REPO/scripts/bench/node.sh" "$IMAGE/disk.sh" "$IMAGE/root.sh" "$IMAGE/initramfs.sh" "$IMAGE/cpio.sh" "$NODES" \
-        "$BENCH_PROGRAMS/node" "=$(find "$NODES" -type l -printf '%P %l ') $ROOT_IN_PARTITION $INIT $MODULE_FILES $systemd")
+        "$BENCH_PROGRAMS/node" "=$(find "$NODES" -type l -printf '%P %l ') $ROOT $INIT $MODULE_FILES $systemd")
     cached nodes "$key" "roots of other nodes" make_nodes "$systemd"
     nodes=$REPLY
     WORK=$(mktemp -d -t kios-bench.XXXXXX)

@@ -63,7 +63,7 @@ collect_all() {
 # report_absent: one line with the names that this kernel does not know.
 report_absent() {
     local name absent=()
-    for name in $(section storage) $(section early) $(section late); do
+    for name in $(section initramfs) $(section storage) $(section early) $(section late); do
         modprobe -C /dev/null -d "$MODULES_BASE" -S "$RELEASE" --show-depends "$name" >/dev/null 2>&1 || absent+=("$name")
     done
     [ ${#absent[@]} = 0 ] || echo "note: not in kernel $RELEASE: ${absent[*]}"

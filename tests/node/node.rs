@@ -12,7 +12,7 @@ use crate::processes;
 use crate::vm::{Vm, boot, repository, scratch};
 
 const MEMORY_BUDGET: u64 = 185_000_000;
-const ROOT_BUDGET: u64 = 51_500_000;
+const ROOT_BUDGET: u64 = 64_000_000;
 const INIT_BUDGET: u64 = 69_632;
 
 #[test]
