@@ -12,7 +12,7 @@ done
 usage() {
     cat <<'EOF'
 usage: scripts/bench.sh init | growth [--rounds N]
-       scripts/bench.sh node [--rounds N] [--plot FILE.svg]
+       scripts/bench.sh node [--rounds N] [--plot FILE.svg | --counted]
 
 Prints Markdown tables, and how they were measured.
 
@@ -28,6 +28,8 @@ growth init where there is more and more of something: a hundred to a million or
 
   --rounds N       measures each so many times (5); the table has the median, and the least and the most
   --plot FILE.svg  draws the boots, too
+  --counted        on one processor, in a time that its instructions make: what else runs on the machine
+                   hardly changes it. Two to three times as long
 
 The packages are unpacked, never installed.
 
@@ -39,7 +41,7 @@ EOF
 
 wrong() { die "$1 (--help says how)" 2; }
 
-COMMAND='' ROUNDS=5 PLOT=''
+COMMAND='' ROUNDS=5 PLOT='' COUNTED=''
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help)
@@ -57,6 +59,7 @@ while [ $# -gt 0 ]; do
             [ -w "$(dirname "$PLOT")" ] || wrong "--plot $2: its directory cannot be written"
             shift
             ;;
+        --counted) COUNTED=counted ;;
         -*) wrong "unknown option $1" ;;
         init | node | growth)
             [ -z "$COMMAND" ] || wrong "one of $COMMAND and $1"
@@ -67,7 +70,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ -n "$COMMAND" ] || wrong "no command"
-[ -z "$PLOT" ] || [ "$COMMAND" = node ] || wrong "--plot goes with node alone"
+[ -z "$PLOT$COUNTED" ] || [ "$COMMAND" = node ] || wrong "--plot and --counted go with node alone"
+[ -z "$PLOT" ] || [ -z "$COUNTED" ] || wrong "one of --plot and --counted"
 
 [ "$ARCH" = x86_64 ] || die "$ARCH: the programs of tests/bench are built for x86_64"
 

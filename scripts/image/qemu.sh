@@ -25,7 +25,8 @@ start_qemu() {
     exec {CONTROL}<>"$QEMU_DIR/control"
     ask qmp_capabilities
     [ "$accel" != kvm ] || cpu=host
-    [ "$accel" != tcg ] || accel='tcg,thread=multi'
+    # One processor needs no threads, and -icount refuses thread=multi.
+    [ "$accel" != tcg ] || accel=tcg,thread=$([ "$CPUS" = 1 ] && echo single || echo multi)
     local args=(
         -nodefaults -no-user-config -no-reboot -display none
         -machine "$MACHINE" -accel "$accel" -cpu "$cpu" -m "$MEMORY" -smp "$CPUS"

@@ -23,6 +23,33 @@ const ATTEMPTS: usize = 3;
 const COMMAND_LINE: &str = "trace_event=sched:sched_process_exec tp_printk printk.devkmsg=on log_buf_len=1M \
     systemd.log_target=kmsg systemd.show_status=0 net.ifnames=0";
 
+/// What the machine's clock goes by.
+#[derive(Clone, Copy)]
+pub enum Clock {
+    /// The host's time, on two processors.
+    Host,
+    /// QEMU's icount: each instruction of its one processor is a nanosecond, and where it idles the clock goes on to the next
+    /// timer at once.
+    Instructions,
+}
+
+impl Clock {
+    /// Of the times in a table.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Clock::Host => "s",
+            Clock::Instructions => "virtual s",
+        }
+    }
+
+    fn options(self) -> (&'static [&'static str], &'static [&'static str]) {
+        match self {
+            Clock::Host => (&[], &[]),
+            Clock::Instructions => (&["--accel", "tcg", "--cpus", "1"], &["-icount", "shift=0,sleep=off"]),
+        }
+    }
+}
+
 /// A node: name, initramfs, and the disk where its root is.
 pub struct Node {
     /// As in the table.
@@ -68,24 +95,24 @@ impl Drop for Machine {
 }
 
 /// Boots `node` by boot.sh, with the pods of `work`, and reads what its pod says.
-pub fn boot(script: &Path, work: &Path, node: &Node) -> Result<Report> {
-    Report::parse(&said(script, work, node, &["--append", COMMAND_LINE])?)
+pub fn boot(script: &Path, work: &Path, node: &Node, clock: Clock) -> Result<Report> {
+    Report::parse(&said(script, work, node, clock, &["--append", COMMAND_LINE])?)
 }
 
 /// Boots `node` by boot.sh with these options, and the pods of `work`; what its pod said. Again where the emulator died.
-pub fn said(script: &Path, work: &Path, node: &Node, options: &[&str]) -> Result<String> {
+pub fn said(script: &Path, work: &Path, node: &Node, clock: Clock, options: &[&str]) -> Result<String> {
     for _ in 1..ATTEMPTS {
-        let result = attempt(script, work, node, options);
+        let result = attempt(script, work, node, clock, options);
         let console = fs::read(work.join("console")).context("console")?;
         if result.is_ok() || !String::from_utf8_lossy(&console).contains(FLAKE) {
             return result;
         }
         eprintln!("bench: {}: once more, since the emulator died of {FLAKE:?}", node.name);
     }
-    attempt(script, work, node, options)
+    attempt(script, work, node, clock, options)
 }
 
-fn attempt(script: &Path, work: &Path, node: &Node, options: &[&str]) -> Result<String> {
+fn attempt(script: &Path, work: &Path, node: &Node, clock: Clock, options: &[&str]) -> Result<String> {
     let (said, console) = (work.join("said"), work.join("console"));
     let log = fs::File::create(&console).context("console")?;
     fs::write(&said, "").context("file for what is said")?;
@@ -97,7 +124,8 @@ fn attempt(script: &Path, work: &Path, node: &Node, options: &[&str]) -> Result<
         .arg("--manifests")
         .arg(work.join("manifests"))
         .args(["--timeout", &LIMIT.as_secs().to_string()]);
-    command.args(options).arg("--");
+    let (own, emulator) = clock.options();
+    command.args(own).args(options).arg("--").args(emulator);
     if let Some(initramfs) = &node.initramfs {
         command.arg("-initrd").arg(initramfs);
     }
@@ -134,7 +162,7 @@ pub struct Report {
 }
 
 /// What is timed.
-pub const EVENTS: [&str; 4] = ["containerd exec", "containerd ready", "kubelet ready", "pod runs"];
+pub const EVENTS: [&str; 4] = ["containerd exec", "containerd ready", "kubelet ready", "first pod"];
 
 /// Programs that each of the nodes has.
 const SERVICES: [&str; 3] = ["containerd", "kubelet", "containerd-shim"];

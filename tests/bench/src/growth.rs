@@ -212,7 +212,7 @@ fn of_pods(script: &Path, places: &Places, count: u32) -> Result<[f64; 3]> {
         fs::write(manifests.join(format!("{at}.yaml")), pod("idle.yaml")?.replace("NUMBER", &at.to_string()))
             .context("pod")?;
     }
-    let text = boot::said(script, &work, &Node::own(), &["--memory", "6000"])?;
+    let text = boot::said(script, &work, &Node::own(), boot::Clock::Host, &["--memory", "6000"])?;
     let field = |name: &str| {
         let found =
             text.lines().find_map(|line| line.strip_prefix(name)?.split_ascii_whitespace().next()?.parse::<f64>().ok());

@@ -42,11 +42,12 @@ fn bench() -> Result<()> {
             let places = root::Places { debian: "".into(), programs: programs.into(), work: work.into() };
             growth::run(&places, script.as_ref(), rounds.parse().context("number of rounds")?)
         }
-        ["node", script, work, rounds, plot] => {
-            node::run(script.as_ref(), work.as_ref(), rounds.parse().context("number of rounds")?, plot)
+        ["node", script, work, rounds, counted, plot] => {
+            let clock = if counted.is_empty() { boot::Clock::Host } else { boot::Clock::Instructions };
+            node::run(script.as_ref(), work.as_ref(), rounds.parse().context("number of rounds")?, clock, plot)
         }
         _ => bail!(
-            "usage: bench init DEBIAN PROGRAMS WORK ROUNDS | growth SCRIPT PROGRAMS WORK ROUNDS | node SCRIPT WORK ROUNDS PLOT; scripts/bench.sh gives these"
+            "usage: bench init DEBIAN PROGRAMS WORK ROUNDS | growth SCRIPT PROGRAMS WORK ROUNDS | node SCRIPT WORK ROUNDS COUNTED PLOT; scripts/bench.sh gives these"
         ),
     }
 }
