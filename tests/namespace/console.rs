@@ -60,7 +60,7 @@ fn lines_go_to_the_console_and_the_kernel_log() {
 /// Both services start and the machine ends in time, whatever its console does.
 fn lives_and_ends(mut machine: Machine) {
     let kubelet = wait_for("kubelet", || machine.service(KUBELET));
-    assert!(machine.service(CONTAINERD).is_some());
+    wait_for("containerd", || machine.service(CONTAINERD));
     wait_for("kubelet's start", || kubelet.sees("/run/kubelet-up").exists().then_some(()));
     machine.signal(Signal::SIGTERM as i32);
     assert_eq!(machine.end(), Signal::SIGINT);
