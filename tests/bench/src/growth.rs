@@ -96,7 +96,7 @@ fn of_orphans(peer: &Peer, places: &Places, count: u32) -> Result<[f64; 3]> {
     let (machine, services) = steady(peer, places)?;
     let init = machine.init;
     let before = init.run_time()?;
-    let load = Load { at_once: CROWD, times: count / CROWD, limit: Duration::MAX };
+    let load = Load { at_once: CROWD, dead: false, times: count / CROWD, limit: Duration::MAX };
     let orphans = orphans::run(init, services[0], load)?;
     init.quiet(Duration::from_millis(100))?;
     let time = (init.run_time()? - before) as f64 / f64::from(orphans);

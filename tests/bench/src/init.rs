@@ -15,8 +15,8 @@ use crate::process::{Memory, Process, wait_for};
 use crate::root::Places;
 use crate::table::{Spread, markdown, number};
 
-/// The loads: one orphan at a time, some at once, and a crowd.
-const LOADS: [Load; 3] = [load(1, 256), load(64, 8), load(512, 2)];
+/// The loads: one orphan at a time, some at once, a crowd, and a crowd whose parent has reaped none of it.
+const LOADS: [Load; 4] = [load(1, 256), load(64, 8), load(512, 2), Load { dead: true, ..load(512, 2) }];
 /// Before a load is measured, so that what an init does the first time only is over.
 const WARM_UP: Load = load(16, 1);
 /// How long a load goes on at most.
@@ -27,10 +27,10 @@ const SETTLED: Duration = Duration::from_millis(500);
 const DONE: Duration = Duration::from_millis(100);
 
 const fn load(at_once: u32, times: u32) -> Load {
-    Load { at_once, times, limit: LIMIT }
+    Load { at_once, dead: false, times, limit: LIMIT }
 }
 
-const HEAD: [&str; 13] = [
+const HEAD: [&str; 15] = [
     "init",
     "version",
     "file, bytes",
@@ -41,9 +41,11 @@ const HEAD: [&str; 13] = [
     "calls per orphan, 1 at a time",
     "64 at once",
     "512 at once",
+    "512 dead",
     "ns per orphan, 1 at a time",
     "64 at once",
     "512 at once",
+    "512 dead",
 ];
 
 /// What a run of one init has shown.
@@ -222,9 +224,10 @@ files are in tests/bench/peers. The waitpid loop calls waitpid(2) and does nothi
   RSS counts pages of libraries that other processes share.
 - Orphans: forked from outside, in the pid namespace and the service's cgroup, by a parent that ends. They wait, end
   together, and the next ones come when the last one has left /proc: {loads}, fewer where that took more than
-  {limit} seconds (busybox init looks for ended children once a second). Nanoseconds are the processor time of
-  process 1 (schedstat); calls are counted in runs of their own, by the kernel's tracepoint, which does not stop the
-  process as strace does. Both have in them what the init does by timers meanwhile.",
+  {limit} seconds (busybox init looks for ended children once a second). The dead ones have ended before their parent does,
+  which has reaped none, so that all come in one moment. Nanoseconds are the processor time of process 1 (schedstat); calls
+  are counted in runs of their own, by the kernel's tracepoint, which does not stop the process as strace does. Both have
+  in them what the init does by timers meanwhile.",
         machine = machine()?,
         settled = SETTLED.as_millis(),
         limit = LIMIT.as_secs(),

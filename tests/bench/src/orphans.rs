@@ -16,7 +16,7 @@ use nix::sys::socket::{
     socketpair,
 };
 use nix::sys::time::TimeVal;
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Gid, Pid, Uid, setresgid, setresuid};
 
 use crate::cgroup::Cgroup;
@@ -31,6 +31,8 @@ const PAUSE: Duration = Duration::from_micros(50);
 pub struct Load {
     /// Orphans that may end at the same time.
     pub at_once: u32,
+    /// Whether they have ended before their parent does, so that all come to be reaped in one moment.
+    pub dead: bool,
     /// How often.
     pub times: u32,
     /// How long it goes on at most, but for its first orphans: some inits reap once a second.
@@ -53,7 +55,7 @@ pub fn run(init: Process, service: Process, load: Load) -> Result<u32> {
         let began = Instant::now();
         let mut times = 0;
         while times < load.times && (times == 0 || began.elapsed() < load.limit) {
-            batch(init, load.at_once)?;
+            batch(init, load)?;
             times += 1;
         }
         Ok((times * load.at_once).to_string())
@@ -68,8 +70,8 @@ pub fn become_root() -> Result<()> {
     setresuid(user, user, user).context("become the namespace's root")
 }
 
-/// Has so many processes orphaned, lets all go together, and waits until none is left.
-fn batch(init: Process, size: u32) -> Result<()> {
+/// Has so many processes orphaned, lets all go together where they have not ended, and waits until none is left.
+fn batch(init: Process, Load { at_once: size, dead, .. }: Load) -> Result<()> {
     let (wait, go) = pipe().context("pipe")?;
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).context("socket pair")?;
@@ -78,14 +80,15 @@ fn batch(init: Process, size: u32) -> Result<()> {
     let ForkResult::Parent { child } = fork()? else {
         drop(go);
         drop(ours);
-        leave(i32::from((0..size).try_for_each(|_| orphan(&wait, &theirs)).is_err()))
+        let wait = (!dead).then_some(&wait);
+        leave(i32::from((0..size).try_for_each(|_| orphan(wait, &theirs)).is_err()))
     };
     drop(wait);
     drop(theirs);
     let mut left = (0..size).map(|_| sender(&ours)).collect::<Result<Vec<_>>>()?;
     let ended = waitpid(child, None).context("wait for the orphans' parent")?;
     ensure!(ended == WaitStatus::Exited(child, 0), "the orphans' parent: {ended:?}");
-    for orphan in &left {
+    for orphan in left.iter().filter(|_| !dead) {
         let parent = Process(orphan.as_raw()).parent()?;
         ensure!(parent == init, "an orphan has become {parent:?}'s");
     }
@@ -103,11 +106,16 @@ fn batch(init: Process, size: u32) -> Result<()> {
     }
 }
 
-/// A child that says that it is there, and ends once nobody holds the other end of `wait`.
-fn orphan(mut wait: &PipeReader, socket: &OwnedFd) -> Result<()> {
-    if let ForkResult::Child = fork()? {
+/// A child that says that it is there, and ends once nobody holds the other end of `wait`; without one at once, and this
+/// returns when it has.
+fn orphan(wait: Option<&PipeReader>, socket: &OwnedFd) -> Result<()> {
+    let ForkResult::Parent { child } = fork()? else {
         let said = send(socket.as_raw_fd(), b".", MsgFlags::MSG_NOSIGNAL);
-        leave(i32::from(said.is_err() || wait.read(&mut [0]).is_err()))
+        let waited = wait.map_or(Ok(0), |mut wait| wait.read(&mut [0]));
+        leave(i32::from(said.is_err() || waited.is_err()))
+    };
+    if wait.is_none() {
+        waitid(Id::Pid(child), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).context("wait for an orphan to be")?;
     }
     Ok(())
 }
