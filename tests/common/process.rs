@@ -67,9 +67,18 @@ impl Process {
 
     /// Resident memory in KiB, exact: status may be off by the kernel's per-CPU counts.
     pub fn resident(self) -> u64 {
+        self.rollup("Rss:")
+    }
+
+    /// What of it is no file's, in KiB.
+    pub fn anonymous(self) -> u64 {
+        self.rollup("Anonymous:")
+    }
+
+    fn rollup(self, field: &str) -> u64 {
         let text = self.read("smaps_rollup");
-        let rss = text.lines().find_map(|line| line.strip_prefix("Rss:")?.trim().strip_suffix(" kB"));
-        rss.expect("Rss").parse().expect("number")
+        let size = text.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB"));
+        size.expect(field).parse().expect("number")
     }
 
     /// Open descriptors and what they lead to.

@@ -11,6 +11,8 @@ use crate::common::{SOON, wait_for};
 
 /// Issue 3: resident memory of init, in KiB.
 const RESIDENT_MAX: u64 = 128;
+/// Issue 11: of that, what is no file's.
+const ANONYMOUS_MAX: u64 = 40;
 
 /// Init's children: the services, with a drain each of what they print, and the logs' writer.
 const CHILDREN: usize = 2 * plan::SERVICES.len() + 1;
@@ -40,6 +42,9 @@ fn a_hundred_thousand_orphans_leave_nothing_behind() {
     println!("(RSS KiB, descriptors) after 1,000: {first:?}, after 100,000: {last:?}");
     assert_eq!(first, last);
     assert!(last.0 <= RESIDENT_MAX, "{} KiB", last.0);
+    let anonymous = machine.init.anonymous();
+    println!("anonymous: {anonymous} KiB");
+    assert!(anonymous <= ANONYMOUS_MAX, "{anonymous} KiB");
     assert!(!machine.log.begins("kubelet (pid") && !machine.log.begins("containerd (pid"));
 }
 
@@ -88,4 +93,22 @@ fn a_lone_orphan_costs_four_system_calls() {
     let is_over = || machine.init.sees("/run/1").exists();
     let calls = calls(Pid::from_raw(machine.init.0), || machine.go("/run/go"), is_over);
     assert_eq!(calls, [__NR_epoll_pwait, __NR_read, __NR_wait4, __NR_wait4, __NR_epoll_pwait]);
+}
+
+/// Orphans that all come at once cost hardly more than a call each: those that their parent left dead, not reaped, do.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_dead_crowd_costs_a_system_call_each() {
+    const CROWD: usize = 512;
+    let script = format!("ready\nwait /run/begin\ncrowd {CROWD}\nmark /run/1");
+    let machine = Setup::new("ready", &script).boot();
+    machine.log.expect("kubelet ready");
+    settled(&machine);
+    machine.go("/run/begin");
+    machine.marked("/run/crowd");
+    let is_over = || machine.init.sees("/run/1").exists();
+    let calls = calls(Pid::from_raw(machine.init.0), || machine.go("/run/go"), is_over).len();
+    settled(&machine);
+    println!("{calls} system calls for {CROWD}");
+    assert!((CROWD..=CROWD + CROWD / 50).contains(&calls), "{calls}");
 }
