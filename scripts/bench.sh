@@ -11,10 +11,10 @@ done
 
 usage() {
     cat <<'EOF'
-usage: scripts/bench.sh init | growth [--rounds N]
+usage: scripts/bench.sh [init | growth] [--rounds N]
        scripts/bench.sh node [--rounds N] [--plot FILE.svg | --counted]
 
-Prints Markdown tables, and how they were measured.
+Prints Markdown tables, and how they were measured. Without a command all three, one after another.
 
 init   init alone, as PID 1 of namespaces, against other inits, which are Debian's packages: bytes, memory,
        descriptors, and what reaping an orphan costs. About a minute a round. Runs as root, for namespaces
@@ -69,7 +69,6 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ -n "$COMMAND" ] || wrong "no command"
 [ -z "$PLOT$COUNTED" ] || [ "$COMMAND" = node ] || wrong "--plot and --counted go with node alone"
 [ -z "$PLOT" ] || [ -z "$COUNTED" ] || wrong "one of --plot and --counted"
 
@@ -77,4 +76,9 @@ done
 
 trap 'exit 130' INT
 trap 'exit 143' TERM
-"bench_$COMMAND"
+if [ -n "$COMMAND" ]; then
+    "bench_$COMMAND"
+else
+    trap end_bench EXIT
+    for command in init node growth; do run "$0" "$command" --rounds "$ROUNDS"; done
+fi

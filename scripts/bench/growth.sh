@@ -7,5 +7,5 @@ bench_growth() {
     build_image
     build_bench
     own_programs
-    run_bench growth "$REPO/scripts/boot.sh" "$WORK/programs" "$WORK" "$ROUNDS"
+    run "$BENCH_PROGRAMS/bench" growth "$REPO/scripts/boot.sh" "$WORK/programs" "$WORK" "$ROUNDS"
 }

@@ -38,11 +38,11 @@ end_bench() {
     rm -rf "$WORK"
 }
 
-# run_bench ARGUMENT...: in the background, so that a signal to this script ends it; in a group of its own, or it would ignore
+# run PROGRAM ARGUMENT...: in the background, so that a signal to this script ends it; in a group of its own, or it would ignore
 # SIGINT.
-run_bench() {
+run() {
     set -m
-    "$BENCH_PROGRAMS/bench" "$@" </dev/null &
+    "$@" </dev/null &
     set +m
     RUNNING=$!
     wait "$RUNNING"
@@ -75,5 +75,5 @@ flock util-linux
     if [ -n "$INIT" ]; then get_rust; else build_init; fi
     build_bench
     own_programs
-    run_bench init "$debian" "$WORK/programs" "$WORK" "$ROUNDS"
+    run "$BENCH_PROGRAMS/bench" init "$debian" "$WORK/programs" "$WORK" "$ROUNDS"
 }

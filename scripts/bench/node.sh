@@ -113,5 +113,5 @@ kios-init	$nodes/kios.initramfs	$nodes/kios.img
 busybox init	$nodes/disk.initramfs	$nodes/busybox.erofs
 systemd	$nodes/disk.initramfs	$nodes/systemd.erofs
 EOF
-    run_bench node "$REPO/scripts/boot.sh" "$WORK" "$ROUNDS" "$COUNTED" "$PLOT"
+    run "$BENCH_PROGRAMS/bench" node "$REPO/scripts/boot.sh" "$WORK" "$ROUNDS" "$COUNTED" "$PLOT"
 }
