@@ -80,5 +80,5 @@ if [ -n "$COMMAND" ]; then
     "bench_$COMMAND"
 else
     trap end_bench EXIT
-    for command in init node growth; do run "$0" "$command" --rounds "$ROUNDS"; done
+    for command in init node growth; do run "$REPO/scripts/bench.sh" "$command" --rounds "$ROUNDS"; done
 fi

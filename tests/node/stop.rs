@@ -104,15 +104,15 @@ fn power_button_twice() {
     });
 }
 
-/// Has the machine stop with the services as `script` leaves them: the pods end in order even so.
-fn service(name: &'static str, script: &str, request: &str, last: fn(&Vm), qemu: &[&str]) {
+/// Has the machine stop with the services as `script` leaves them: the pods end in order even so, which `pods` checks.
+fn service(name: &'static str, script: &str, request: &str, pods: fn(&End), last: fn(&Vm), qemu: &[&str]) {
     scenario(name, ROOM, |scenario| {
         let disk = disk(&format!("{name}.ext4"), PODS);
         let mut vm = start(scenario, &disk, PODS, qemu);
         vm.sh(script);
         last(&vm);
         let end = End::of(scenario, &mut vm, &disk, request);
-        end.check_pods();
+        pods(&end);
         end.check_smooth(scenario);
         fs::remove_file(disk).unwrap();
     });
@@ -121,13 +121,13 @@ fn service(name: &'static str, script: &str, request: &str, last: fn(&Vm), qemu:
 #[test]
 fn services_stopped() {
     let script = "kill -STOP $(pidof kubelet) $(pidof containerd); kill -USR1 1";
-    service("services_stopped", script, "halt", watchdog::check_halted, watchdog::DEVICE);
+    service("services_stopped", script, "halt", End::check_pods, watchdog::check_halted, watchdog::DEVICE);
 }
 
 #[test]
 fn kubelet_killed_before() {
     let script = "kill -KILL $(pidof kubelet); kill -INT 1";
-    service("kubelet_killed_before", script, "reboot", |_| (), &[]);
+    service("kubelet_killed_before", script, "reboot", End::check_pods, |_| (), &[]);
 }
 
 #[test]
@@ -135,11 +135,11 @@ fn kubelet_killed_once_told() {
     // Beside the shell, which answers, and may end before kubelet does.
     let script = "pid=$(pidof kubelet); (trap '' TERM; kill -TERM 1; until dmesg | grep -q 'stopping for'; do :; done; \
         kill -KILL $pid) >/dev/null 2>&1 &";
-    service("kubelet_killed_once_told", script, "power-off", |_| (), &[]);
+    service("kubelet_killed_once_told", script, "power-off", End::check_pods, |_| (), &[]);
 }
 
 #[test]
 fn containerd_killed() {
     let script = format!("kill -KILL $(pidof containerd); {}", asked_by_kernel("poweroff"));
-    service("containerd_killed", &script, "power-off", |_| (), &[]);
+    service("containerd_killed", &script, "power-off", End::check_late_pods, |_| (), &[]);
 }

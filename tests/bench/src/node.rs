@@ -96,9 +96,9 @@ fn method(rounds: u32, clock: Clock) -> Result<String> {
 {machine}. Rounds: {rounds}; in each one every node was booted once, one after another. A cell is the median (least–most).
 
 All ran in QEMU as scripts/boot.sh starts it ({processors}, 1,500 MiB), with the same kernel, the same programs of
-containerd, kubelet and runc, the same configurations, images and pods (DHCP, and one that measures), the same data disk as it is at a
-first boot, and, but for two of them, with their root on a second disk: an EROFS, compressed alike, which kios-init reads by
-dm-verity and finds by its partition's name, and which the others mount from a small program in the initramfs. The floor
+containerd, kubelet and runc, the same configurations, images and pods (DHCP, and one that measures), the same data disk as
+it is at a first boot, and, but for two of them, with their root on a second disk: an EROFS, compressed alike, which kios-init
+reads by dm-verity and finds by its partition's name, and which the others mount from a small program in the initramfs. The floor
 (tests/bench/programs/node.rs) mounts, loads modules and starts both services at once, kubelet again where it was first, and
 does nothing more. busybox init has a shell script and respawns both, kubelet once there is containerd's socket; systemd, of
 Debian's packages, has two units, kubelet's after containerd's, udev, journald, logind, and D-Bus. They load what they need at

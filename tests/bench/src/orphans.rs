@@ -88,9 +88,12 @@ fn batch(init: Process, Load { at_once: size, dead, .. }: Load) -> Result<()> {
     let mut left = (0..size).map(|_| sender(&ours)).collect::<Result<Vec<_>>>()?;
     let ended = waitpid(child, None).context("wait for the orphans' parent")?;
     ensure!(ended == WaitStatus::Exited(child, 0), "the orphans' parent: {ended:?}");
-    for orphan in left.iter().filter(|_| !dead) {
-        let parent = Process(orphan.as_raw()).parent()?;
-        ensure!(parent == init, "an orphan has become {parent:?}'s");
+    // The dead may be reaped by now, and have no parent to look for.
+    if !dead {
+        for orphan in &left {
+            let parent = Process(orphan.as_raw()).parent()?;
+            ensure!(parent == init, "an orphan has become {parent:?}'s");
+        }
     }
     drop(go);
     let end = Instant::now() + process::LIMIT;
